@@ -1,0 +1,1 @@
+"""kir: an e-graph optimizer for compute kernels."""

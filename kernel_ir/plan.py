@@ -1,0 +1,188 @@
+"""The Plan: what runs. Launches of loop nests over buffers, from which each backend prints its source.
+
+Values inside a plan are core expressions (`nodes.Expr`) over `Local`s (named scalars), loop indices (`IndexRef`), sizes, scalar
+parameters and `Load`s from buffers. A reduction never stands inside a plan's expression: it has become a loop with an accumulator.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from kernel_ir.dtypes import DType
+from kernel_ir.nodes import Carry, Expr, Kernel, ReduceKind
+
+Space = Literal["argument", "output", "global", "local", "shared"]
+"""argument, output: the caller's; global: a whole-array temporary; local: private to one iteration of the parallel loops
+(a row buffer in L1, registers on a GPU); shared: of one thread block."""
+
+
+class LoopKind(Enum):
+    """How the iterations of a loop map onto the machine."""
+
+    SERIAL = "serial"
+    VECTOR = "vector"  # CPU: SIMD lanes; iterations are independent or join an accumulator
+    UNROLLED = "unrolled"  # constant extent, written out
+    PARALLEL = "parallel"  # CPU: threads
+    BLOCK = "block"  # GPU: one block an iteration
+    WARP = "warp"  # GPU: one warp an iteration
+    THREAD = "thread"  # GPU: threads of a block, strided, share the iterations
+    GRID = "grid"  # GPU: one thread of the whole grid an iteration
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A storage type, a shape (i64 expressions), where it lives, and `order`: its dimensions, slowest in memory first."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Expr, ...]
+    space: Space
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """`name = value`: a scalar that is not assigned again."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulator:
+    """Declares the scalar accumulator of a reduction at its value over nothing. argmax and argmin own a second
+    scalar `<name>_at` (i64); expsum owns `<name>_max`, and one running sum a value: `width` of them when vector-valued."""
+
+    name: str
+    kind: ReduceKind
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Combine:
+    """Joins one term to an accumulator: `values` is (body,), for argmax/argmin (body, index), for expsum (s, v)."""
+
+    name: str
+    kind: ReduceKind
+    values: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """GPU: joins the accumulators of all threads of a warp or block, and gives every one of them the result."""
+
+    name: str
+    kind: ReduceKind
+    scope: Literal["warp", "block"]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """`buffer[indices] = value`, or, with a kind, joined to what is there (`atomic` where iterations can collide)."""
+
+    buffer: str
+    indices: tuple[Expr, ...]
+    value: Expr
+    kind: ReduceKind | None = None
+    atomic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alloc:
+    """Makes a local or shared buffer, uninitialised, for the rest of the enclosing block; `fill` initialises it."""
+
+    buffer: Buffer
+    fill: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Runs `body` if the condition holds, else `otherwise`."""
+
+    condition: Expr
+    body: "tuple[Node, ...]"
+    otherwise: "tuple[Node, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """`for index in lo..hi by step`."""
+
+    index: str
+    lo: Expr
+    hi: Expr
+    kind: LoopKind
+    body: "tuple[Node, ...]"
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FoldLoop:
+    """A fold as an ordered loop that leaves each carry's last value in the scalar of its (unique) name; `body` runs before the updates."""
+
+    index: str
+    lo: Expr
+    hi: Expr
+    carries: tuple[Carry, ...]
+    condition: Expr | None
+    dtypes: tuple[DType, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """GPU: all threads of the block (or warp) meet."""
+
+    scope: Literal["warp", "block"] = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class Matmul:
+    """Library call: `out[i, j] = sum(k: a[i, k] * b[k, j])` on the trailing two dimensions of views, for the leading indices given.
+
+    Each operand is (buffer, leading index expressions, transposed?).
+    """
+
+    out: tuple[str, tuple[Expr, ...], bool]
+    a: tuple[str, tuple[Expr, ...], bool]
+    b: tuple[str, tuple[Expr, ...], bool]
+
+
+Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Barrier | Matmul
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU."""
+
+    name: str
+    body: tuple[Node, ...]
+    threads: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatLaunch:
+    """Launches in order, `steps` times; `index` (if any) counts the rounds."""
+
+    index: str | None
+    steps: Expr
+    body: "tuple[Step, ...]"
+
+
+Step = Launch | RepeatLaunch
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that runs for one call of a kernel on one target.
+
+    `schedule` names the choices that made it, one (what, how) pair each, in order: enough to make the plan again from the kernel.
+    """
+
+    kernel: Kernel
+    target: str
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    schedule: tuple[tuple[str, str], ...] = ()
+    fast_math: frozenset[str] = field(default_factory=frozenset[str])
