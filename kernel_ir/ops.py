@@ -49,9 +49,9 @@ class Op:
     """One row.
 
     `signature`: a letter an argument, `->`, the result: T the type variable (over `types`), b bool, i i64, x any type.
-    `numpy`: the reference meaning over arrays of the argument dtypes, in the result's dtype; floats of transcendental ops are
+    `numpy`: the reference meaning over arrays of the argument dtypes, in the result's dtype; transcendental ops are
     computed in float64 and rounded once. `mpmath`: the attribute of an mpmath context that is its meaning over the reals
-    (operators: a function of (mp, *args)), None where the NumPy meaning is exact. `ulp`: worst error, in units in the last place, that any
+    (operators: a function of (mp, *args)), None where the NumPy meaning is exact. `ulp`: worst error, in ulp, that any
     backend of ours may make (0: correctly rounded or exact, bit for bit the same everywhere). `symbol`, `precedence`: how it prints, for operators.
     """
 
@@ -106,7 +106,7 @@ class Op:
 # Precedence, loosest first, as in Python; the printer and the grammar agree on these numbers.
 SELECT, OR, AND, NOT, COMPARE, BOR, BXOR, BAND, SHIFT, SUM, PRODUCT, UNARY, POWER = range(1, 14)
 
-N, F, I, A, B = Types.NUMBER, Types.FLOAT, Types.INT, Types.ANY, Types.BOOL
+N, F, I, A, B = Types.NUMBER, Types.FLOAT, Types.INT, Types.ANY, Types.BOOL  # noqa: E741  (column headings)
 
 
 def _casts() -> tuple[Op, ...]:
