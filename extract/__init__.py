@@ -1,0 +1,1 @@
+"""Machines, costs, candidates and schedules: chooses what runs."""

@@ -1,0 +1,1 @@
+"""Rules, e-graphs and saturation: rewrites kernels under stated licences."""
