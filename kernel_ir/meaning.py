@@ -47,7 +47,7 @@ def shl(a: Array, count: Array) -> Array:
     """`a << count`; a count outside 0..bits-1 shifts everything out."""
     a, count = np.broadcast_arrays(np.asarray(a), np.asarray(count))
     bits = a.dtype.itemsize * 8
-    inside = (count >= 0) & (count < bits)
+    inside: Array = (count >= 0) & (count < bits)
     return np.where(inside, np.left_shift(a, np.where(inside, count, 0)), 0).astype(a.dtype)
 
 
@@ -100,8 +100,12 @@ def _erf(x: Array) -> Array:
     return np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
 
 
+def _rsqrt(x: Array) -> Array:
+    return 1.0 / np.sqrt(x)
+
+
 _FLOAT64: dict[str, Callable[..., Array]] = {
-    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "rsqrt": _rsqrt,
     "erf": _erf,
     "asin": np.arcsin,
     "acos": np.arccos,
@@ -128,7 +132,8 @@ def to_bf16(x: Array) -> Array:
     x = np.asarray(x, np.float32)
     bits = x.view(np.uint32)
     rounded_bits = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-    return np.where(np.isnan(x), ((bits >> 16) | 0x40).astype(np.uint16), rounded_bits)
+    nan: Array = np.isnan(x)
+    return np.where(nan, ((bits >> 16) | 0x40).astype(np.uint16), rounded_bits)
 
 
 def from_bf16(bits: Array) -> Array:

@@ -7,7 +7,7 @@ every type and index range explicit. All are frozen; equality ignores spans.
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.errors import Span
@@ -17,8 +17,8 @@ AssignOp = Literal["=", "+=", "max=", "min="]
 Layout = Literal["rows", "cols", "any"]
 
 
-def _span() -> Span | None:
-    return field(default=None, compare=False, repr=False, kw_only=True)  # type: ignore[return-value]
+def _span() -> Any:
+    return field(default=None, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

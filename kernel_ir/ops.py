@@ -52,7 +52,7 @@ class Op:
     `numpy`: the reference meaning over arrays of the argument dtypes, in the result's dtype; transcendental ops are
     computed in float64 and rounded once. `mpmath`: the attribute of an mpmath context that is its meaning over the reals
     (operators: a function of (mp, *args)), None where the NumPy meaning is exact. `ulp`: worst error, in ulp, that any
-    backend of ours may make (0: correctly rounded or exact, bit for bit the same everywhere). `symbol`, `precedence`: how it prints, for operators.
+    backend of ours may make (0: correctly rounded or exact, the same bits everywhere). `symbol`, `precedence`: how an operator prints.
     """
 
     name: str
@@ -109,6 +109,21 @@ SELECT, OR, AND, NOT, COMPARE, BOR, BXOR, BAND, SHIFT, SUM, PRODUCT, UNARY, POWE
 N, F, I, A, B = Types.NUMBER, Types.FLOAT, Types.INT, Types.ANY, Types.BOOL  # noqa: E741  (column headings)
 
 
+def _real1(f: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """A meaning over the reals of one argument: (mpmath context, a)."""
+    return f
+
+
+def _real2(f: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """A meaning over the reals of two arguments."""
+    return f
+
+
+def _real3(f: Callable[[Any, Any, Any, Any], Any]) -> Callable[..., Any]:
+    """A meaning over the reals of three arguments."""
+    return f
+
+
 def _casts() -> tuple[Op, ...]:
     return tuple(
         Op(t.name, "x->T", A, Unit.CONVERT, meaning.cast_to(t), "convert" if t.is_float else None, cast=t) for t in (*ARITHMETIC, *STORAGE)
@@ -122,22 +137,22 @@ def _function(name: str, unit: Unit, ulp: float, mpmath: str | Callable[..., Any
 
 _ROWS: Final = (
     # name, signature, types, unit, reference, real meaning
-    Op("add", "TT->T", N, Unit.ADD, np.add, lambda mp, a, b: a + b, symbol="+", precedence=SUM, commutative=True),
-    Op("sub", "TT->T", N, Unit.ADD, np.subtract, lambda mp, a, b: a - b, symbol="-", precedence=SUM),
-    Op("mul", "TT->T", N, Unit.MUL, np.multiply, lambda mp, a, b: a * b, symbol="*", precedence=PRODUCT, commutative=True),
-    Op("div", "TT->T", F, Unit.DIV, np.divide, lambda mp, a, b: a / b, symbol="/", precedence=PRODUCT),
-    Op("floordiv", "TT->T", N, Unit.IDIV, meaning.floordiv, lambda mp, a, b: mp.floor(a / b), symbol="//", precedence=PRODUCT),
-    Op("mod", "TT->T", N, Unit.IDIV, meaning.mod, lambda mp, a, b: a - b * mp.floor(a / b), symbol="%", precedence=PRODUCT),
-    Op("neg", "T->T", N, Unit.ADD, np.negative, lambda mp, a: -a, symbol="-", precedence=UNARY),
-    Op("powi", "Ti->T", N, Unit.MUL, meaning.powi, lambda mp, a, n: a ** int(n), symbol="**", precedence=POWER),
+    Op("add", "TT->T", N, Unit.ADD, np.add, _real2(lambda mp, a, b: a + b), symbol="+", precedence=SUM, commutative=True),
+    Op("sub", "TT->T", N, Unit.ADD, np.subtract, _real2(lambda mp, a, b: a - b), symbol="-", precedence=SUM),
+    Op("mul", "TT->T", N, Unit.MUL, np.multiply, _real2(lambda mp, a, b: a * b), symbol="*", precedence=PRODUCT, commutative=True),
+    Op("div", "TT->T", F, Unit.DIV, np.divide, _real2(lambda mp, a, b: a / b), symbol="/", precedence=PRODUCT),
+    Op("floordiv", "TT->T", N, Unit.IDIV, meaning.floordiv, _real2(lambda mp, a, b: mp.floor(a / b)), symbol="//", precedence=PRODUCT),
+    Op("mod", "TT->T", N, Unit.IDIV, meaning.mod, _real2(lambda mp, a, b: a - b * mp.floor(a / b)), symbol="%", precedence=PRODUCT),
+    Op("neg", "T->T", N, Unit.ADD, np.negative, _real1(lambda mp, a: -a), symbol="-", precedence=UNARY),
+    Op("powi", "Ti->T", N, Unit.MUL, meaning.powi, _real2(lambda mp, a, n: a ** int(n)), symbol="**", precedence=POWER),
     Op("pow", "TT->T", F, Unit.TRIG, meaning.rounded("pow"), "power", 2.0, symbol="**", precedence=POWER),
     # comparisons: false with NaN, but `!=`
-    Op("lt", "TT->b", N, Unit.ADD, np.less, lambda mp, a, b: a < b, symbol="<", precedence=COMPARE),
-    Op("le", "TT->b", N, Unit.ADD, np.less_equal, lambda mp, a, b: a <= b, symbol="<=", precedence=COMPARE),
-    Op("gt", "TT->b", N, Unit.ADD, np.greater, lambda mp, a, b: a > b, symbol=">", precedence=COMPARE),
-    Op("ge", "TT->b", N, Unit.ADD, np.greater_equal, lambda mp, a, b: a >= b, symbol=">=", precedence=COMPARE),
-    Op("eq", "TT->b", A, Unit.ADD, np.equal, lambda mp, a, b: a == b, symbol="==", precedence=COMPARE, commutative=True),
-    Op("ne", "TT->b", A, Unit.ADD, np.not_equal, lambda mp, a, b: a != b, symbol="!=", precedence=COMPARE, commutative=True),
+    Op("lt", "TT->b", N, Unit.ADD, np.less, _real2(lambda mp, a, b: a < b), symbol="<", precedence=COMPARE),
+    Op("le", "TT->b", N, Unit.ADD, np.less_equal, _real2(lambda mp, a, b: a <= b), symbol="<=", precedence=COMPARE),
+    Op("gt", "TT->b", N, Unit.ADD, np.greater, _real2(lambda mp, a, b: a > b), symbol=">", precedence=COMPARE),
+    Op("ge", "TT->b", N, Unit.ADD, np.greater_equal, _real2(lambda mp, a, b: a >= b), symbol=">=", precedence=COMPARE),
+    Op("eq", "TT->b", A, Unit.ADD, np.equal, _real2(lambda mp, a, b: a == b), symbol="==", precedence=COMPARE, commutative=True),
+    Op("ne", "TT->b", A, Unit.ADD, np.not_equal, _real2(lambda mp, a, b: a != b), symbol="!=", precedence=COMPARE, commutative=True),
     # booleans and selection
     Op("and", "bb->b", B, Unit.LOGIC, np.logical_and, symbol="and", precedence=AND, commutative=True),
     Op("or", "bb->b", B, Unit.LOGIC, np.logical_or, symbol="or", precedence=OR, commutative=True),
@@ -156,21 +171,21 @@ _ROWS: Final = (
     Op("floor", "T->T", F, Unit.CONVERT, np.floor, "floor"),
     Op("ceil", "T->T", F, Unit.CONVERT, np.ceil, "ceil"),
     Op("round", "T->T", F, Unit.CONVERT, np.rint, "nint"),
-    Op("trunc", "T->T", F, Unit.CONVERT, np.trunc, lambda mp, a: mp.sign(a) * mp.floor(abs(a))),
+    Op("trunc", "T->T", F, Unit.CONVERT, np.trunc, _real1(lambda mp, a: mp.sign(a) * mp.floor(abs(a)))),
     Op("sqrt", "T->T", F, Unit.SQRT, np.sqrt, "sqrt"),
-    Op("fma", "TTT->T", F, Unit.FMA, meaning.fma, lambda mp, a, b, c: a * b + c),
-    Op("min", "TT->T", N, Unit.ADD, np.minimum, lambda mp, a, b: min(a, b), commutative=True),
-    Op("max", "TT->T", N, Unit.ADD, np.maximum, lambda mp, a, b: max(a, b), commutative=True),
-    Op("fmin", "TT->T", F, Unit.ADD, np.fmin, lambda mp, a, b: min(a, b), commutative=True),
-    Op("fmax", "TT->T", F, Unit.ADD, np.fmax, lambda mp, a, b: max(a, b), commutative=True),
+    Op("fma", "TTT->T", F, Unit.FMA, meaning.fma, _real3(lambda mp, a, b, c: a * b + c)),
+    Op("min", "TT->T", N, Unit.ADD, np.minimum, _real2(lambda mp, a, b: min(a, b)), commutative=True),
+    Op("max", "TT->T", N, Unit.ADD, np.maximum, _real2(lambda mp, a, b: max(a, b)), commutative=True),
+    Op("fmin", "TT->T", F, Unit.ADD, np.fmin, _real2(lambda mp, a, b: min(a, b)), commutative=True),
+    Op("fmax", "TT->T", F, Unit.ADD, np.fmax, _real2(lambda mp, a, b: max(a, b)), commutative=True),
     # transcendental functions; ULP bounds: the CUDA C++ Programming Guide's maxima for f32/f64 and our own CPU code's, whichever is larger
-    _function("rsqrt", Unit.SQRT, 2.0, lambda mp, a: 1 / mp.sqrt(a)),
-    _function("cbrt", Unit.TRIG, 2.0, lambda mp, a: mp.sign(a) * mp.cbrt(abs(a))),
+    _function("rsqrt", Unit.SQRT, 2.0, _real1(lambda mp, a: 1 / mp.sqrt(a))),
+    _function("cbrt", Unit.TRIG, 2.0, _real1(lambda mp, a: mp.sign(a) * mp.cbrt(abs(a)))),
     _function("exp", Unit.EXP, 2.0, "exp"),
-    _function("exp2", Unit.EXP, 2.0, lambda mp, a: mp.power(2, a)),
+    _function("exp2", Unit.EXP, 2.0, _real1(lambda mp, a: mp.power(2, a))),
     _function("expm1", Unit.EXP, 2.0, "expm1"),
     _function("log", Unit.EXP, 2.0, "log"),
-    _function("log2", Unit.EXP, 2.0, lambda mp, a: mp.log(a, 2)),
+    _function("log2", Unit.EXP, 2.0, _real1(lambda mp, a: mp.log(a, 2))),
     _function("log10", Unit.EXP, 3.0, "log10"),
     _function("log1p", Unit.EXP, 2.0, "log1p"),
     _function("sin", Unit.TRIG, 2.0, "sin"),
