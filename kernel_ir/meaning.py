@@ -55,7 +55,7 @@ def shr(a: Array, count: Array) -> Array:
     """`a >> count`, arithmetic; a count outside 0..bits-1 leaves the sign: 0 or -1."""
     a, count = np.broadcast_arrays(np.asarray(a), np.asarray(count))
     bits = a.dtype.itemsize * 8
-    inside = (count >= 0) & (count < bits)
+    inside: Array = (count >= 0) & (count < bits)
     return np.right_shift(a, np.where(inside, count, bits - 1)).astype(a.dtype)
 
 
@@ -138,7 +138,8 @@ def to_bf16(x: Array) -> Array:
 
 def from_bf16(bits: Array) -> Array:
     """bf16 bits (uint16) to the float32 that they are."""
-    return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    wide: Array = np.asarray(bits, np.uint16).astype(np.uint32) << 16
+    return wide.view(np.float32)
 
 
 def store(x: Array, dtype: DType) -> Array:

@@ -1,0 +1,176 @@
+"""Turns a command line into a command's run and an exit code: 0 done or equal, 1 not equal, 2 bad input, 130 interrupted."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+from kernel_ir import __version__
+from kernel_ir.errors import EquivalenceError, KernelError, UsageError
+
+DONE: Final = 0
+NOT_EQUAL: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a fault is a UsageError, so that every error of the command line looks the same."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+
+def _sizes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", metavar="N=4096", action="append", default=[], help="a size; may be given again")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fast-math", metavar="LIST", default="none", help="reassoc,contract,arcp,afn,nnan,ninf,nsz; all; none (default)")
+
+
+def _kernel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-k", "--kernel", metavar="NAME", action="append", default=[], help="only this kernel; may be given again")
+
+
+def _target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", metavar="T", help="numpy, cpu, cuda, cuda:sm_75|sm_80|sm_90, cuda-on-cpu (default: cuda if a device is here, else cpu)")
+
+
+def _seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything drawn (default 0)")
+
+
+def _optimizing(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that optimizes."""
+    _kernel(parser)
+    _target(parser)
+    _flags(parser)
+    _sizes(parser)
+    _seed(parser)
+    parser.add_argument("--tolerance", metavar="T", type=float, help="bound on the added relative error, against higher precision")
+    parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book besides the built-in ones; may be given again")
+    parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="kir", description="Optimizes compute kernels in an e-graph, and checks that the result means the same.")
+    top.add_argument("--version", action="version", version=f"kir {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    optimize = commands.add_parser("optimize", help="rewrite the kernels of a file", description="Writes the optimized kernels to standard output.")
+    optimize.add_argument("file", metavar="FILE", help="a .kir file, or - for standard input")
+    _optimizing(optimize)
+    optimize.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
+    optimize.add_argument("--emit", choices=("kir", "python", "ptx"), default="kir", help="what to write (default kir)")
+    optimize.add_argument("--explain", action="store_true", help="say what was done, and why, on standard error")
+    optimize.add_argument("--no-check", action="store_true", help="do not check the result against the original before writing it")
+    _json(optimize)
+
+    emit = commands.add_parser("emit", help="the code of the kernels as they stand", description="Writes backend source of the kernels as they are.")
+    emit.add_argument("file", metavar="FILE")
+    _kernel(emit)
+    _target(emit)
+    _flags(emit)
+    _sizes(emit)
+    emit.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
+    emit.add_argument("--emit", choices=("python", "ptx"), default="python", help="what to write (default python)")
+    _json(emit)
+
+    check = commands.add_parser("check", help="are the kernels of two files equal?", description="Compares kernels of the same name, on drawn inputs.")
+    check.add_argument("a", metavar="A", help="a .kir file, or -")
+    check.add_argument("b", metavar="B", help="a .kir file, or -")
+    _kernel(check)
+    _flags(check)
+    _seed(check)
+    check.add_argument("--tolerance", metavar="T", type=float, help="relative error allowed, against higher precision")
+    check.add_argument("--examples", metavar="N", type=int, default=100, help="inputs to draw (default 100)")
+    check.add_argument("--replay", metavar="FILE", help="run one saved counterexample instead of drawing")
+    check.add_argument("--save", metavar="FILE", default=None, help="where to write a counterexample (default NAME.counterexample.npz)")
+    _json(check)
+
+    run = commands.add_parser("run", help="run a kernel on this machine", description="Runs the optimized kernel, on given or drawn inputs.")
+    run.add_argument("file", metavar="FILE")
+    _optimizing(run)
+    run.add_argument("--input", metavar="A.npz", help="arrays and scalars by name (default: drawn from the seed)")
+    run.add_argument("--output", metavar="B.npz", help="where to write the outputs")
+    run.add_argument("--bench", action="store_true", help="time ours against the unoptimized kernel and NumPy, alternating, and report ratios")
+    _json(run)
+
+    fmt = commands.add_parser("fmt", help="format files in place")
+    fmt.add_argument("files", metavar="FILE", nargs="+")
+    fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file would change")
+
+    targets = commands.add_parser("targets", help="the machines that kir knows")
+    targets.add_argument("action", choices=("list", "show"), nargs="?", default="list")
+    targets.add_argument("name", metavar="T", nargs="?", help="the target to show")
+    _json(targets)
+
+    rules = commands.add_parser("rules", help="the rule books")
+    rules.add_argument("action", choices=("list", "show", "check"))
+    rules.add_argument("names", metavar="NAME", nargs="*", help="a rule (show) or a book (check)")
+    rules.add_argument("--family", metavar="F", help="only this family")
+    rules.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
+    _json(rules)
+
+    fuzz = commands.add_parser("fuzz", help="draw whole kernels and check the compiler on them")
+    fuzz.add_argument("--kernels", metavar="N", type=int, default=50, help="kernels to draw (default 50)")
+    fuzz.add_argument("--compile", action="store_true", help="compile each for the CPU too (slower)")
+    _flags(fuzz)
+    _seed(fuzz)
+    _json(fuzz)
+
+    bench = commands.add_parser("bench", help="time every kernel of files, as `run --bench` does one")
+    bench.add_argument("files", metavar="FILE", nargs="+")
+    _kernel(bench)
+    _target(bench)
+    _flags(bench)
+    _sizes(bench)
+    _seed(bench)
+    _json(bench)
+    return top
+
+
+_HOME: Final = {
+    "optimize": "kernel_ir.cli_optimize",
+    "emit": "kernel_ir.cli_optimize",
+    "check": "kernel_ir.cli_check",
+    "fuzz": "kernel_ir.cli_check",
+    "run": "kernel_ir.cli_run",
+    "bench": "kernel_ir.cli_run",
+    "fmt": "kernel_ir.cli_files",
+    "targets": "kernel_ir.cli_files",
+    "rules": "kernel_ir.cli_files",
+}
+"""The module whose function of the command's name runs it: heavy imports happen only for the command that needs them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line (default `sys.argv`), returns its exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        command = getattr(import_module(_HOME[arguments.command]), arguments.command)
+        return int(command(arguments))
+    except EquivalenceError as error:
+        print(f"not equal: {error}", file=sys.stderr)
+        return NOT_EQUAL
+    except KernelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`kir … | head`): nobody is left to tell. Python's own flush at exit must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The commands `optimize` and `emit`: a KIR file into optimized KIR, or into backend source or PTX."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from backends.target import target
+from kernel_ir.cli_common import check_sizes_known, chosen, console, read_module, sizes, sizes_of, working, write_json, write_out
+from kernel_ir.compiled import ptx_text, source_text
+from kernel_ir.errors import UsageError
+from kernel_ir.fastmath import flags
+from kernel_ir.nodes import Kernel
+from kernel_ir.optimize import optimize as optimized
+from kernel_ir.report import explanation, result_json, summary
+
+if TYPE_CHECKING:
+    from kernel_ir.optimize import Result
+
+
+def optimize(arguments: argparse.Namespace) -> int:
+    """`kir optimize FILE`: writes the optimized kernels, or their code."""
+    results = results_of(arguments)
+    if arguments.json:
+        write_json({"file": arguments.file, "kernels": [result_json(r) for r in results]})
+        if arguments.output:
+            write_out(_text(results, arguments.emit), arguments.output)
+    else:
+        write_out(_text(results, arguments.emit), arguments.output)
+    err = console()
+    for result in results:
+        err.print(explanation(result) if arguments.explain else summary(result))
+    return 0
+
+
+def results_of(arguments: argparse.Namespace) -> "list[Result]":
+    """One result a chosen kernel, in file order."""
+    from kernel_ir.optimize import options
+
+    kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
+    given = sizes(arguments.size)
+    check_sizes_known(kernels, given)
+    chosen_options = options(
+        target=arguments.target,
+        fast_math=arguments.fast_math,
+        tolerance=arguments.tolerance,
+        rules=tuple(arguments.rules),
+        tune=arguments.tune,
+        seed=arguments.seed,
+        check=not getattr(arguments, "no_check", False),
+    )
+    results: list[Result] = []
+    for kernel in kernels:
+        with working(f"optimizing {kernel.name}"):
+            results.append(optimized(kernel, sizes=sizes_of(kernel, given), **chosen_options))
+    return results
+
+
+def _text(results: "list[Result]", what: str) -> str:
+    match what:
+        case "kir":
+            return "\n".join(r.text for r in results)
+        case "python":
+            return _one(results).source
+        case _:
+            return ptx_text(_one(results).plan, _one(results).target)
+
+
+def _one(items: "list[Any]") -> Any:
+    """The only one: code of several kernels does not go into one file."""
+    if len(items) != 1:
+        raise UsageError("the file holds several kernels", hint="choose one with -k NAME")
+    return items[0]
+
+
+def emit(arguments: argparse.Namespace) -> int:
+    """`kir emit FILE`: backend source or PTX of the kernels as they stand."""
+    kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
+    given = sizes(arguments.size)
+    check_sizes_known(kernels, given)
+    kernel: Kernel = _one(list(kernels))
+    place = target(arguments.target)
+    licence = flags(arguments.fast_math)
+    from kernel_ir.optimize import best_plan
+
+    plan = best_plan(kernel, place, sizes_of(kernel, given), licence)
+    code = ptx_text(plan, place) if arguments.emit == "ptx" else source_text(plan, place)
+    if arguments.json:
+        write_json({"file": arguments.file, "kernel": kernel.name, "target": place.name, "emit": arguments.emit, "code": code})
+    else:
+        write_out(code, arguments.output)
+    return 0
