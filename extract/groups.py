@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from extract.domains import explicit
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Kernel, Load, Param, Repeat, Stmt, const
 from kernel_ir.walk import expressions, free, map_children, statements, substitute, subtrees
-
-from extract.domains import explicit
 
 Fusion = Literal["most", "equal", "none"]
 """most: share any common prefix of outer loops; equal: only statements whose loops all agree; none: one group a statement."""
