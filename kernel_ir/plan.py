@@ -127,6 +127,7 @@ class FoldLoop:
     carries: tuple[Carry, ...]
     condition: Expr | None
     dtypes: tuple[DType, ...]
+    body: "tuple[Node, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +154,16 @@ Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLo
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU."""
+    """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU.
+
+    `deal`: whether a CPU thread gets a contiguous block of the parallel iterations, or every n-th one (work that grows with the index).
+    """
 
     name: str
     body: tuple[Node, ...]
     threads: int = 1
     note: str = ""
+    deal: Literal["block", "cyclic"] = "block"
 
 
 @dataclass(frozen=True, slots=True)
