@@ -1,0 +1,307 @@
+"""The NVVM IR of a CUDA kernel becomes native code for this CPU, run thread by thread: the code that ships, executed without a GPU.
+
+Waits are checked strictly. A barrier that some threads of a block never reach, lanes that a warp operation names and that never come, and
+threads at different barriers raise SimtError. Shared memory starts as NaN bits, and a seed shuffles the order of the threads, so that a
+missing barrier shows in the result.
+"""
+
+import ctypes
+import functools
+import re
+import threading
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+
+from backends import simt_runtime as runtime
+from backends.cuda_compile import Lowered, libdevice
+from kernel_ir.errors import TargetError
+
+STACK_BYTES: Final = 128 * 1024
+WARP: Final = 32
+MAX_THREADS: Final = 1024
+_POISON: Final = 0xFF
+_ITEM_BYTES: Final = {"float": 4, "double": 8, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
+
+
+class SimtError(TargetError):
+    """Threads of a CUDA block wait for each other in a way that real hardware forbids: the kernel is wrong."""
+
+
+class SimtKernel:
+    """A CUDA kernel as native code for the CPU. Call it as `kernel(grid, block, arguments, seed)`, with NumPy arrays and scalars."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.name = lowered.name
+        self.arguments = lowered.arguments
+        self._engine, self._waits, self._shared = _native(lowered)
+        self._lock = threading.Lock()
+        self._start = self._function("simt.start", 1)
+        self._round = self._function("simt.round", 2)
+        self._straight = self._function("simt.straight", 2)
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], seed: int = 0) -> None:
+        """Runs every block of the grid, one after the other, in an order that `seed` fixes (0: ascending, threads too)."""
+        grids, blocks = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
+        threads = int(np.prod(blocks))
+        if threads > MAX_THREADS or min(grids) < 1 or threads < 1:
+            raise SimtError(f"{self.name} cannot be launched with grid {grid} and block {block}")
+        keep, flat = _flatten(arguments, self.arguments)
+        pointers = np.array([value.ctypes.data for value in flat], np.uint64)
+        random = np.random.default_rng(seed) if seed else None
+        with self._lock, _NoErrors():
+            self._set("simt.arguments", pointers.ctypes.data)
+            self._write("simt.grid", grids)
+            self._write("simt.block", blocks)
+            number = int(np.prod(grids))
+            waits = self._fibers(threads) if self._waits else None
+            for linear in range(number) if random is None else random.permutation(number).tolist():
+                x, rest = linear % grids[0], linear // grids[0]
+                self._write("simt.block.index", (x, rest % grids[1], rest // grids[1]))
+                for address, size in self._shared:
+                    ctypes.memset(address, _POISON, size)
+                if waits is None:
+                    order = np.arange(threads) if random is None else random.permutation(threads)
+                    self._straight(order.ctypes.data, threads)
+                else:
+                    self._run_block(waits, random)
+        del keep
+
+    def _fibers(self, threads: int) -> "_Waits":
+        """Contexts and stacks for the threads of one block, used again for each."""
+        waits = _Waits(self.name, threads)
+        for name, array in waits.storage.items():
+            self._set(f"simt.{name}", array.ctypes.data)
+        self._set("simt.stack.bytes", STACK_BYTES)
+        return waits
+
+    def _run_block(self, waits: "_Waits", random: np.random.Generator | None) -> None:
+        waits.state[:] = runtime.RUNNABLE
+        self._start(waits.threads)
+        while True:
+            ready = np.flatnonzero(waits.state == runtime.RUNNABLE).astype(np.int64)
+            if ready.size:
+                order = ready if random is None else random.permutation(ready)
+                self._round(order.ctypes.data, order.size)
+            if (waits.state == runtime.RETURNED).all():
+                return
+            waits.release()
+
+    def _function(self, name: str, arguments: int) -> Any:
+        address = self._engine.get_function_address(name)
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_size_t] * arguments)(address)
+
+    def _set(self, name: str, value: int) -> None:
+        ctypes.c_uint64.from_address(self._engine.get_global_value_address(name)).value = value
+
+    def _write(self, name: str, values: tuple[int, ...]) -> None:
+        (ctypes.c_int32 * 3).from_address(self._engine.get_global_value_address(name))[:] = values
+
+
+class _NoErrors:
+    """Saves and restores the thread's floating-point environment flags that compiled code may leave set (NumPy would warn of them)."""
+
+    def __enter__(self) -> None:
+        self._state = np.errstate(all="ignore")
+        self._state.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._state.__exit__(None, None, None)
+
+
+class _Waits:
+    """What each thread of a block waits for, and who may go on."""
+
+    def __init__(self, kernel: str, threads: int) -> None:
+        self.kernel = kernel
+        self.threads = threads
+        self.state = _aligned(threads, np.int32)
+        self.mask = _aligned(threads, np.uint32)
+        self.site = _aligned(threads, np.uint64)
+        self.sent = _aligned(threads, np.uint32)
+        self.received = _aligned(threads, np.uint32)
+        self.storage = {
+            "contexts": _aligned(threads * runtime.CONTEXT_BYTES, np.uint8),
+            "stacks": _aligned(threads * STACK_BYTES, np.uint8),
+            **{name: getattr(self, name) for name in ("state", "mask", "site", "sent", "received")},
+        }
+
+    def release(self) -> None:
+        """Wakes all whose partners have come; raises SimtError if that is nobody."""
+        woken = [self._release_warp(first) for first in range(0, self.threads, WARP)]
+        at_block = self.state == runtime.AT_BLOCK_BARRIER
+        if at_block.all():
+            if len(np.unique(self.site)) > 1:
+                raise SimtError(f"{self.kernel}: threads of one block wait at different barriers")
+            self.state[:] = runtime.RUNNABLE
+        elif not any(woken) and not (self.state == runtime.RUNNABLE).any():
+            raise SimtError(self._deadlock())
+
+    def _release_warp(self, first: int) -> bool:
+        lanes = slice(first, min(first + WARP, self.threads))
+        waiting = self.state[lanes] == runtime.AT_WARP_BARRIER
+        if not waiting.any():
+            return False
+        number = np.arange(waiting.size, dtype=np.uint32)
+        released = False
+        for mask in np.unique(self.mask[lanes][waiting]):
+            named = (mask >> number) & np.uint32(1) == 1
+            here = waiting & (self.mask[lanes] == mask)
+            if not named[here].all():
+                raise SimtError(f"{self.kernel}: a lane waits at a warp operation whose mask {mask:#010x} does not name it")
+            if not here[named].all():
+                continue
+            if len(np.unique(self.site[lanes][named])) > 1:
+                raise SimtError(f"{self.kernel}: lanes of one warp wait at different warp operations")
+            self.received[lanes][named] = self.sent[lanes][named]
+            self.state[lanes][named] = runtime.RUNNABLE
+            released = True
+        return released
+
+    def _deadlock(self) -> str:
+        counts = {
+            "wait at a barrier of the block": int((self.state == runtime.AT_BLOCK_BARRIER).sum()),
+            "wait for lanes of their warp": int((self.state == runtime.AT_WARP_BARRIER).sum()),
+            "have returned": int((self.state == runtime.RETURNED).sum()),
+        }
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return f"{self.kernel}: divergent barrier: of the {self.threads} threads of a block, {told}"
+
+
+def _aligned(items: int, dtype: type[np.generic]) -> np.ndarray[Any, Any]:
+    """An array (zeroed only where its pages are touched) on a 64-byte boundary: contexts and stacks need one."""
+    size = np.dtype(dtype).itemsize
+    room = np.zeros(items * size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + items * size].view(dtype)
+
+
+def _flatten(arguments: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
+    """numba's argument list: an array is (meminfo, parent, items, itemsize, data, shape…, strides…), a scalar itself."""
+    if len(arguments) != len(types):
+        raise TargetError(f"a kernel of {len(types)} arguments was given {len(arguments)}")
+    flat: list[Any] = []
+    for value, kind in zip(arguments, types, strict=True):
+        if isinstance(value, np.ndarray):
+            array: np.ndarray[Any, Any] = value
+            header = (0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides)
+            flat.extend(np.array([number], np.int64) for number in header)
+        else:
+            flat.append(np.array([value], np.dtype(str(kind))))
+    return list(arguments), flat
+
+
+def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
+    """The engine that holds the code, whether threads wait for each other, and (address, bytes) of each shared array."""
+    llvm = _llvm()
+    machine = _machine()
+    module = _link(llvm, lowered, machine)
+    waits = any(not f.is_declaration and f.name in runtime.WAITING and _is_called(module, f.name) for f in module.functions)
+    shared = [(g.name, _bytes(str(g.global_value_type))) for g in module.global_variables if g.name.startswith("_cudapy_smem")]
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    unused = llvm.create_new_module_pass_manager()
+    unused.add_global_dead_code_eliminate_pass()
+    unused.run(module, builder)
+    builder.getModulePassManager().run(module, builder)
+    if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "_Z"))):
+        raise TargetError(f"{lowered.name} uses what the CPU cannot run: {', '.join(missing)}")
+    engine = llvm.create_mcjit_compiler(module, _machine())
+    engine.finalize_object()
+    return engine, waits, [(engine.get_global_value_address(name), size) for name, size in shared]
+
+
+def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
+    module = _parse(llvm, "\n".join(map(_without_inline_ptx, lowered.modules)), machine)
+    if any(f.name.startswith("__nv_") for f in module.functions):
+        module.link_in(_parse(llvm, libdevice(), machine))
+    entry = module.get_function(lowered.entry)
+    thunk = _thunk(lowered.entry, [str(argument.type) for argument in entry.arguments])
+    module.link_in(_parse(llvm, runtime.RUNTIME + thunk, machine))
+    module.link_in(_parse(llvm, _intrinsics(module), machine))
+    exported = ("simt.start", "simt.round", "simt.straight")
+    for function in module.functions:
+        if not function.is_declaration and function.name not in exported:
+            function.linkage = "internal"
+    return module
+
+
+def _parse(llvm: Any, code: str | bytes, machine: Any) -> Any:
+    module = llvm.parse_bitcode(code) if isinstance(code, bytes) else llvm.parse_assembly(code)
+    for function in module.functions:
+        if function.is_declaration and function.name.startswith("llvm.nvvm."):
+            # Under its own name LLVM would look for a GPU instruction.
+            function.name = function.name.removeprefix("llvm.")
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    return module
+
+
+def _without_inline_ptx(text: str) -> str:
+    """LLVM text with numba-cuda's inline PTX turned into calls, and with the metadata that only NVVM reads left out."""
+    lines = [line for line in text.splitlines() if not line.startswith("!nvvm")]
+    text = "\n".join(lines)
+    used: set[str] = set()
+
+    def call(match: re.Match[str]) -> str:
+        if match["code"] not in runtime.INLINE_PTX:
+            raise TargetError(f"the CPU cannot run inline PTX: {match['code']}")
+        used.add(match["code"])
+        return f"@{runtime.INLINE_PTX[match['code']][0]}("
+
+    text = re.sub(r'asm\s+(?:sideeffect\s+)?"(?P<code>[^"]*)", "[^"]*"\s*\(', call, text)
+    return "\n".join([text, *(f"define internal {runtime.INLINE_PTX[code][1]}" for code in sorted(used))])
+
+
+def _thunk(entry: str, kinds: list[str]) -> str:
+    """`simt.kernel`: calls the kernel with the arguments that `simt.arguments` points to."""
+    lines = ["define void @simt.kernel() {", "  %a = load ptr, ptr @simt.arguments"]
+    for number, kind in enumerate(kinds):
+        lines += [
+            f"  %p{number} = getelementptr ptr, ptr %a, i64 {number}",
+            f"  %q{number} = load ptr, ptr %p{number}",
+            f"  %v{number} = load {kind}, ptr %q{number}",
+        ]
+    values = ", ".join(f"{kind} %v{number}" for number, kind in enumerate(kinds))
+    lines += [f'  call void @"{entry}"({values})', "  ret void", "}"]
+    declaration = f'declare void @"{entry}"({", ".join(kinds)})'
+    return "\n".join([declaration, *lines])
+
+
+def _intrinsics(module: Any) -> str:
+    """Definitions of every NVVM intrinsic that the module declares and that the CPU can run."""
+    texts: list[str] = []
+    for function in module.functions:
+        if not function.is_declaration or not function.name.startswith("nvvm."):
+            continue
+        result, _, arguments = str(function.global_value_type).partition(" (")
+        kinds = tuple(kind for kind in arguments.rstrip(")").split(", ") if kind)
+        if (text := runtime.definition(function.name, result, kinds)) is not None:
+            texts.append(text)
+    externals = [f"@simt.{name} = external global [3 x i32]" for name in ("grid", "block", "block.index", "thread")]
+    return "\n".join([*externals, "@simt.lane = external global i32", *texts])
+
+
+def _is_called(module: Any, name: str) -> bool:
+    return any(f"@{name}(" in str(f) for f in module.functions if not f.is_declaration and not f.name.startswith(("simt.", "nvvm.")))
+
+
+def _bytes(kind: str) -> int:
+    """Size of an LLVM array type "[8 x float]"."""
+    if (found := re.fullmatch(r"\[(\d+) x (\w+)\]", kind)) is None:
+        raise TargetError(f"shared memory of type {kind} is not supported on the CPU")
+    return int(found[1]) * _ITEM_BYTES[found[2]]
+
+
+@functools.cache
+def _llvm() -> Any:
+    llvm = import_module("llvmlite.binding")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def _machine() -> Any:
+    llvm = _llvm()
+    features = llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, jit=True)

@@ -1,0 +1,63 @@
+"""Turns the expression of a `const` into its number."""
+
+import operator
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from kernel_ir.errors import KernelError, TypeError_
+from kernel_ir.ops import BINARY_SYMBOLS, FUNCTIONS, OPS
+from kernel_ir.syntax import Binary, CallSyntax, Number, SyntaxExpr, Unary
+
+_INTEGER: Final[dict[str, Callable[[int, int], int]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+}
+
+
+def evaluate(e: SyntaxExpr) -> int | float:
+    """The value of an expanded expression of numbers: exact for integers, float64 as soon as a float is met."""
+    match e:
+        case Number():
+            return e.value
+        case Unary(op="-"):
+            return -evaluate(e.operand)
+        case Binary():
+            return _binary(e, evaluate(e.left), evaluate(e.right))
+        case CallSyntax() if e.function.name in FUNCTIONS:
+            return _apply(e.function.name, *map(evaluate, e.args))
+        case _:
+            raise TypeError_(
+                "a constant is computed when the file is read: from numbers, other constants and functions of floats",
+                e.span,
+                "write a number, or make it a `fn` or a parameter",
+            )
+
+
+def _binary(e: Binary, a: int | float, b: int | float) -> int | float:
+    whole = isinstance(a, int) and isinstance(b, int)
+    if e.op == "/" and whole:
+        raise TypeError_("`/` is for floats, and both sides are integers", e.span, "write `//` to round down, or `1.0 / 2` for a float")
+    if e.op in ("//", "%") and b == 0:
+        raise KernelError(f"`{e.op}` by zero in a constant", e.span, "divide by another number")
+    if whole and e.op in _INTEGER:
+        return _INTEGER[e.op](a, b)  # type: ignore[arg-type]
+    if whole and e.op == "**" and 0 <= b <= 63:
+        return int(a**b)
+    if whole and e.op in ("<<", ">>") and 0 <= b <= 63:
+        return int(a) << int(b) if e.op == "<<" else int(a) >> int(b)
+    if e.op not in BINARY_SYMBOLS or e.op in ("and", "or", "&", "|", "^", "<<", ">>"):
+        raise TypeError_(f"`{e.op}` does not give a number here", e.span, "a constant is a number")
+    return _apply(BINARY_SYMBOLS[e.op], a, b)
+
+
+def _apply(op: str, *args: int | float) -> float:
+    with np.errstate(all="ignore"):
+        return float(OPS[op].numpy(*(np.float64(a) for a in args)))

@@ -1,0 +1,35 @@
+"""A parsed file: its checked kernels by name, in file order, and the syntax of its rules."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from kernel_ir.nodes import Kernel
+from kernel_ir.syntax import RuleSyntax
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module(Mapping[str, Kernel]):
+    """An immutable mapping from name to kernel, in file order.
+
+    `consts` holds the file's constants, evaluated; `rules` the file's rules, constants and functions expanded.
+    """
+
+    kernels: Mapping[str, Kernel]
+    consts: Mapping[str, int | float] = MappingProxyType({})
+    rules: tuple[RuleSyntax, ...] = ()
+
+    def __getitem__(self, name: str) -> Kernel:
+        try:
+            return self.kernels[name]
+        except KeyError:
+            raise KeyError(f"no kernel {name!r}; there are {', '.join(self.kernels) or 'none'}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.kernels)
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.kernels.values())) + "\n" * bool(self.kernels)

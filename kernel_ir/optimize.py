@@ -1,0 +1,189 @@
+"""Turns a kernel into the cheapest kernel and plan that the rules, the flags and the target allow, checked against the original."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from backends.plans import plans
+from backends.target import Target, target as target_named
+from extract.candidates import Candidates, candidates
+from extract.cost import Cost, cost
+from extract.machine import Machine, load_machine
+from kernel_ir.errors import EquivalenceError, UsageError
+from kernel_ir.fastmath import Flag, Flags, flags
+from kernel_ir.nodes import Kernel
+from kernel_ir.plan import Plan
+from rewrites.books import default_rules, load_book
+from rewrites.rule import Rule
+from rewrites.saturate import Budget
+
+if TYPE_CHECKING:
+    from kernel_ir.compiled import Compiled
+
+ROUNDS: Final = 4
+"""Rounds of saturation at most; each begins with the last one's result, and the first that finds nothing cheaper ends the loop."""
+CHECK_EXAMPLES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: what went in, the candidates found, the cost of each one's best plan."""
+
+    kernel: Kernel
+    found: Candidates
+    costs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `optimize` found.
+
+    `cycles` and `baseline_cycles` are the predicted cycles of the result and of the input, on the target at the sizes given.
+    `rules` names the rules that made the result, `candidates` every kernel considered with its predicted cycles,
+    `layouts` the memory order chosen for each `@ any` array.
+    """
+
+    original: Kernel
+    kernel: Kernel
+    target: Target
+    fast_math: Flags
+    plan: Plan
+    cost: Cost
+    baseline: Cost
+    rules: tuple[str, ...]
+    rounds: tuple[Round, ...]
+    notes: tuple[str, ...] = ()
+    _compiled: "list[Compiled]" = field(default_factory=list["Compiled"], repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The optimized kernel as KIR: parses, equals the input under the flags, and does not change when optimized again."""
+        return str(self.kernel)
+
+    @property
+    def cycles(self) -> float:
+        return self.cost.cycles
+
+    @property
+    def baseline_cycles(self) -> float:
+        return self.baseline.cycles
+
+    @property
+    def candidates(self) -> tuple[tuple[Kernel, float], ...]:
+        """Every kernel considered, with the predicted cycles of its best plan, cheapest first."""
+        found = [(c.kernel, cycles) for r in self.rounds for c, cycles in zip(r.found.candidates, r.costs, strict=True)]
+        return tuple(sorted(found, key=lambda pair: pair[1]))
+
+    @cached_property
+    def source(self) -> str:
+        """The backend's Python source: readable, and runs without this package."""
+        from kernel_ir.compiled import source_text
+
+        return source_text(self.plan, self.target)
+
+    @property
+    def layouts(self) -> dict[str, tuple[int, ...]]:
+        """For each `@ any` array its dimensions, slowest in memory first, as the plan reads or writes them."""
+        chosen = {p.name for p in (*self.kernel.params, *self.kernel.outputs) if p.type.layout == "any"}
+        return {b.name: b.order for b in self.plan.buffers if b.name in chosen}
+
+    @property
+    def report(self) -> str:
+        """The explanation that `kir optimize --explain` prints, as text."""
+        from kernel_ir.report import explanation
+
+        return explanation(self).plain
+
+    def compile(self, check: bool = True) -> "Compiled":
+        """The compiled kernel, callable with NumPy arrays; compiled once, and (unless `check` is off) checked on small inputs first.
+
+        Raises EquivalenceError with the shrunk inputs where the code does not compute the original.
+        """
+        from kernel_ir.compiled import compiled
+
+        if not self._compiled:
+            self._compiled.append(compiled(self.plan, self.target, original=self.original if check else None, fast_math=self.fast_math))
+        return self._compiled[0]
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `optimize`, shared by every command that optimizes."""
+
+    target: str | Target | None
+    fast_math: str | Iterable[str | Flag] | None
+    tolerance: float | None
+    rules: tuple[str | Rule, ...]
+    budget: Budget | None
+    tune: int
+    seed: int
+    check: bool
+
+
+def options(**given: Any) -> Options:
+    """The options, typed. Bad names of targets and flags are refused here, before any file is read."""
+    target_named(given.get("target"))
+    flags(given.get("fast_math"))
+    return Options(**given)
+
+
+def optimize(
+    kernel: Kernel,
+    target: str | Target | None = None,
+    fast_math: str | Iterable[str | Flag] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    tolerance: float | None = None,
+    rules: Iterable[str | Rule] = (),
+    budget: Budget | None = None,
+    tune: int = 0,
+    seed: int = 0,
+    check: bool = True,
+) -> Result:
+    """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
+
+    `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or
+    paths of rule books, to the built-in ones. `tolerance` bounds the relative error that the rewriting may add, against higher
+    precision. `tune` measures that many of the best plans on this machine and keeps the fastest. With `check`, the result is
+    compared to the original on drawn inputs before it is returned.
+
+    >>> import kernel_ir as kir
+    >>> k = kir.parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 + x[i] * 1.0 }")["twice"]
+    >>> print(kir.optimize(k, target="cpu").text)
+    kernel twice(x: f32[N]) -> (y: f32[N]) {
+      y[i] = x[i] + x[i]
+    }
+    <BLANKLINE>
+
+    Raises UsageError, TargetError, RuleError for bad arguments; EquivalenceError if the result were not equal (the original is kept).
+    """
+    if not isinstance(kernel, Kernel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"optimize takes a Kernel, not {type(kernel).__name__}", hint='kir.parse(text)["name"] gives one')
+    place, licence = target_named(target), flags(fast_math)
+    machine = load_machine(place.machine)
+    extents = _extents(kernel, sizes or {})
+    book = (*default_rules(), *_extra_rules(rules))
+    allowed = tuple(rule for rule in book if rule.needs <= licence)
+    limit = budget or Budget()
+
+    rounds: list[Round] = []
+    best, best_plan_, best_cost = kernel, *_best(kernel, place, machine, extents, licence)
+    baseline = best_cost
+    used: dict[str, None] = {}
+    for _ in range(ROUNDS):
+        found = candidates(best, licence, extents, machine, allowed, limit, seed)
+        scored = [(c, *_best(c.kernel, place, machine, extents, licence)) for c in found.candidates]
+        rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
+        choice = min(scored, key=lambda s: s[2].cycles)
+        if choice[2].cycles >= best_cost.cycles or (tolerance is not None and not _within(kernel, choice[0].kernel, tolerance, seed)):
+            break
+        best, best_plan_, best_cost = choice[0].kernel, choice[1], choice[2]
+        used |= dict.fromkeys(choice[0].rules)
+    if check and best != kernel:
+        _checked(kernel, best, licence, tolerance, seed)
+    result = Result(kernel, best, place, licence, best_plan_, best_cost, baseline, tuple(used), tuple(rounds))
+    return _tuned(result, tune, extents, seed) if tune else result
+
+
+def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags) -> Plan:
+    """The cheapest plan of the kernel as it stands."""
+    return _best(kernel, place, load_machine(place.machine), _extents(kernel, sizes), licence)[0]

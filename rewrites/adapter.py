@@ -1,0 +1,261 @@
+"""Turns terms and rules into calls of egglog, and its e-graph back into plain rows: the only module that touches egglog.
+
+A loaded e-graph (declarations and rules) is kept a thread and set of rules; each kernel works between a push and a pop. egglog panics are
+caught, the e-graph that had one is thrown away.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kernel_ir.errors import KernelError
+from rewrites.declare import PROVENANCE, SIGNATURES
+from rewrites.terms import Arg, Term, Variable
+
+KEPT: Final = 4
+"""Loaded e-graphs kept a thread."""
+LIFETIME: Final = 100
+"""Kernels after which an e-graph is loaded anew: egglog leaks some 50 KB at each pop."""
+
+
+class EGraphError(KernelError):
+    """egglog stopped with an error: a contradiction that a rule made, or a fault of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one iteration of a ruleset did: whether anything changed, matches by rule."""
+
+    updated: bool
+    matches: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A saturated e-graph as plain rows.
+
+    Node `i` is `nodes[i]`, its E columns are class numbers, and it lies in class `classes[i]`. `free` is the bitmask of free variables of
+    each class, `roots` the class of each root, `sources` the number of the rule that first made each node (0: the input).
+    """
+
+    nodes: tuple[Term, ...]
+    classes: tuple[int, ...]
+    free: tuple[int, ...]
+    roots: dict[int, int]
+    sources: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Loaded:
+    egraph: Any
+    kernels: int = 0
+
+
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.loaded: OrderedDict[tuple[str, ...], _Loaded] = OrderedDict()
+
+
+_threads: Final = _Threads()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One kernel's stay in a loaded e-graph."""
+
+    egraph: Any
+    _names: Iterator[int] = field(repr=False)
+
+    def insert(self, terms: Sequence[Term], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence["Fact"]) -> None:
+        """Adds terms (children first), their variables' bits and ranges, roots and facts, as one rule whose head is a chain of lets."""
+        from egglog import bindings as egg
+
+        span = egg.RustSpan("", 0, 0)
+
+        def column(arg: Arg, sort: str) -> Any:
+            match sort:
+                case "E":
+                    return egg.Var(span, f"n{arg}")
+                case "X":
+                    return egg.Call(span, "Named", [egg.Lit(span, egg.String(str(arg)))])
+                case "A":
+                    return egg.Call(span, "Arg", [egg.Lit(span, egg.String(str(arg)))])
+                case "String":
+                    return egg.Lit(span, egg.String(str(arg)))
+                case _:
+                    return number(int(arg))
+
+        def number(value: int) -> Any:
+            return egg.Lit(span, egg.Int(value))
+
+        def term(value: int) -> Any:
+            return egg.Var(span, f"n{value}")
+
+        actions: list[Any] = []
+        for i, (name, args) in enumerate(terms):
+            columns = [column(a, sort) for a, sort in zip(args, SIGNATURES[name], strict=True)]
+            actions.append(egg.Let(span, f"n{i}", egg.Call(span, name, columns)))
+            actions.append(egg.Set(span, PROVENANCE + name, columns, number(0)))
+        for x in variables:
+            key = [column(x.name, "X")]
+            actions.append(egg.Set(span, "bit", key, number(1 << x.bit)))
+            actions.append(egg.Set(span, "XLo", key, term(x.lo)))
+            actions.append(egg.Set(span, "XHi", key, term(x.hi)))
+        for i, root in enumerate(roots):
+            actions.append(egg.Union(span, egg.Call(span, "Root", [number(i)]), term(root)))
+        for fact in facts:
+            keys = [term(i) for i in fact.terms]
+            if fact.name == "union":
+                actions.append(egg.Union(span, keys[0], keys[1]))
+            elif fact.value is None:
+                actions.append(egg.Expr_(span, egg.Call(span, fact.name, keys)))
+            else:
+                actions.append(egg.Set(span, fact.name, keys, number(fact.value)))
+        ruleset = f"insert{next(self._names)}"
+        rule = egg.Rule(span, actions, [], ruleset, ruleset)
+        self._run(egg.AddRuleset(span, ruleset), egg.RuleCommand(rule), egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
+
+    def step(self, ruleset: str) -> Step:
+        """Runs one iteration of a ruleset."""
+        from egglog import bindings as egg
+
+        span = egg.RustSpan("", 0, 0)
+        (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
+        return Step(output.report.updated, {name: n for name, n in output.report.num_matches_per_rule.items() if n})
+
+    def rows(self) -> int:
+        """Number of e-nodes."""
+        from egglog import bindings as egg
+
+        (output,) = self._run(egg.PrintSize(egg.RustSpan("", 0, 0), None))
+        return sum(size for name, size in output.sizes if name in SIGNATURES)
+
+    def freeze(self) -> Frozen:
+        """The e-graph as plain rows."""
+        functions = self.egraph.freeze().functions
+        reader = _Reader(self.egraph, functions)
+        nodes: list[Term] = []
+        classes: list[int] = []
+        sources: list[int] = []
+        for name, sorts in SIGNATURES.items():
+            rows = functions[name].rows
+            if not rows:
+                continue
+            source = {tuple(row.inputs): self.egraph.value_to_i64(row.output) for row in functions[PROVENANCE + name].rows}
+            for row in rows:
+                nodes.append(Term(name, reader.columns(row.inputs, sorts)))
+                classes.append(reader.number(row.output))
+                sources.append(source.get(tuple(row.inputs), 0))
+        free = [0] * len(reader.numbers)
+        for row in functions["free"].rows:
+            if row.inputs[0] in reader.numbers:
+                free[reader.numbers[row.inputs[0]]] = self.egraph.value_to_i64(row.output)
+        roots = {self.egraph.value_to_i64(row.inputs[0]): reader.numbers[row.output] for row in functions["Root"].rows}
+        return Frozen(tuple(nodes), tuple(classes), tuple(free), roots, tuple(sources))
+
+    def check(self, text: str) -> bool:
+        """Whether the egglog facts in `text` hold."""
+        from egglog import bindings as egg
+
+        try:
+            self.egraph.run_program(*self.egraph.parse_program(f"(check {text})"))
+        except egg.EggSmolError:
+            return False
+        return True
+
+    def _run(self, *commands: Any) -> list[Any]:
+        return self.egraph.run_program(*commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something known of terms: a row of a relation (`Le`), of a function (`lo`, with a value), or a `union`."""
+
+    name: str
+    terms: tuple[int, ...]
+    value: int | None = None
+
+
+class _Reader:
+    """Reads egglog values: dense class numbers in order of appearance, names and numbers once each."""
+
+    def __init__(self, egraph: Any, functions: Any) -> None:
+        self.numbers: dict[Any, int] = {}
+        self._integers: dict[Any, int] = {}
+        self._egraph = egraph
+        self._strings: dict[Any, str] = {}
+        self._named = {sort: {r.output: r.inputs[0] for r in functions[f].rows} for sort, f in (("X", "Named"), ("A", "Arg"))}
+
+    def number(self, value: Any) -> int:
+        return self.numbers.setdefault(value, len(self.numbers))
+
+    def columns(self, values: Sequence[Any], sorts: tuple[str, ...]) -> tuple[Arg, ...]:
+        return tuple(self._column(value, sort) for value, sort in zip(values, sorts, strict=True))
+
+    def _column(self, value: Any, sort: str) -> Arg:
+        match sort:
+            case "E":
+                return self.numbers.setdefault(value, len(self.numbers))
+            case "i64":
+                if value not in self._integers:
+                    self._integers[value] = self._egraph.value_to_i64(value)
+                return self._integers[value]
+            case "X" | "A":
+                value = self._named[sort][value]
+            case _:
+                pass
+        if value not in self._strings:
+            self._strings[value] = self._egraph.value_to_string(value)
+        return self._strings[value]
+
+
+def _counter() -> Iterator[int]:
+    number = 0
+    while True:
+        yield number
+        number += 1
+
+
+_names: Final = _counter()
+
+
+def _load(commands: tuple[str, ...]) -> Any:
+    from egglog import bindings as egg
+
+    egraph: Any = egg.EGraph()
+    for command in commands:
+        # Each span copies the whole text it lies in, so a command is parsed by itself.
+        try:
+            egraph.run_program(*egraph.parse_program(command))
+        except egg.EggSmolError as error:
+            raise EGraphError(f"egglog refuses a command: {error}\n  {command}") from error
+    return egraph
+
+
+@contextmanager
+def session(commands: tuple[str, ...]) -> Iterator[Session]:
+    """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog."""
+    from egglog import bindings as egg
+
+    kept = _threads.loaded
+    loaded = kept.pop(commands, None)
+    if loaded is None or loaded.kernels >= LIFETIME:
+        loaded = _Loaded(_load(commands))
+    try:
+        loaded.egraph.run_program(egg.Push(1))
+        yield Session(loaded.egraph, _names)
+        loaded.egraph.run_program(egg.Pop(egg.RustSpan("", 0, 0), 1))
+    except egg.EggSmolError as error:
+        raise EGraphError(f"egglog stopped: {error}") from error
+    except BaseException as error:
+        # A Rust panic derives from BaseException, and is told apart by its module alone.
+        if type(error).__module__ == "pyo3_runtime":
+            raise EGraphError(f"egglog failed: {error}") from None
+        raise
+    loaded.kernels += 1
+    kept[commands] = loaded
+    while len(kept) > KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,53 @@
+"""Turns rule books (`*.rules`) into typed rules."""
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from kernel_ir.errors import RuleError
+from rewrites.elaborate import elaborate
+from rewrites.rule import Rule
+
+BOOKS: Final = Path(__file__).parent / "books"
+
+
+def load_book(book: str | Path) -> tuple[Rule, ...]:
+    """The rules of a book: a path, or its text (anything with a line break). The family is the file's stem ("user" for a text).
+
+    >>> [r.name for r in load_book("rule double: x + x => x * 2.0\\n")]
+    ['double']
+
+    Raises ParseError, and RuleError for an ill-formed rule or a name used twice.
+    """
+    if isinstance(book, str) and "\n" in book:
+        return _rules(book, "user.rules", "user")
+    path = Path(book)
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise RuleError(f"cannot read the rule book {path}: {error.strerror}", hint="give the path of a .rules file") from None
+    return _rules(text, path.name, path.stem)
+
+
+@functools.cache
+def default_rules() -> tuple[Rule, ...]:
+    """The rules of every book of the package, books in order of their names."""
+    rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in load_book(path))
+    _check_names(rules)
+    return rules
+
+
+def _rules(text: str, name: str, family: str) -> tuple[Rule, ...]:
+    from kernel_ir.parser import parse_rules
+
+    rules = tuple(elaborate(rule, family) for rule in parse_rules(text, name))
+    _check_names(rules)
+    return rules
+
+
+def _check_names(rules: tuple[Rule, ...]) -> None:
+    first: dict[str, Rule] = {}
+    for rule in rules:
+        other = first.setdefault(rule.name, rule)
+        if other is not rule:
+            raise RuleError(f"two rules are named {rule.name!r}", rule.span, f"the first is at {other.span}")

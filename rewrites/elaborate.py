@@ -1,0 +1,332 @@
+"""Turns a rule as parsed (`syntax.RuleSyntax`) into a typed `Rule`: names bound, type variables solved, scopes checked."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+from kernel_ir import syntax
+from kernel_ir.dtypes import ARITHMETIC, BOOL, DTYPES, F32, F64, I32, I64, DType
+from kernel_ir.errors import RuleError, Span
+from kernel_ir.fastmath import Flag
+from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, FUNCTIONS, OPS, REDUCTIONS, Op
+from rewrites.guards import COMPARISONS, GUARDS, Guard
+from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns, type_of, variables
+from rewrites.rule import Rule, source_text
+
+Types = tuple[DType, ...]
+FLOATS: Final[Types] = (F32, F64)
+INTS: Final[Types] = (I32, I64)
+ON: Final[dict[str, Types]] = {
+    "float": FLOATS,
+    "int": INTS,
+    "number": (*INTS, *FLOATS),
+    "any": ARITHMETIC,
+    **{t.name: (t,) for t in ARITHMETIC},
+}
+_LITERALS: Final[dict[str, bool | float]] = {"true": True, "false": False, **{name: CONSTANTS[name] for name in ("inf", "nan", "pi")}}
+_COMPARE: Final = {OPS[name].symbol: name for name in COMPARISONS}
+_FLOAT_GUARDS: Final = {"gt": "positive", "ge": "nonneg", "ne": "nonzero"}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+class _TypeVariables:
+    """Union-find over type variables, each with the dtypes it may still be."""
+
+    def __init__(self) -> None:
+        self.parent: list[int] = []
+        self.allowed: list[Types] = []
+
+    def fresh(self, allowed: Types) -> int:
+        self.parent.append(len(self.parent))
+        self.allowed.append(allowed)
+        return len(self.parent) - 1
+
+    def root(self, v: int) -> int:
+        while self.parent[v] != v:
+            v = self.parent[v]
+        return v
+
+    def restrict(self, v: int, allowed: Types, span: Span) -> None:
+        v = self.root(v)
+        both = tuple(t for t in self.allowed[v] if t in allowed)
+        if not both:
+            raise RuleError(
+                f"the types do not agree: this is {_names(self.allowed[v])}, and must be {_names(allowed)}", span, "convert with a cast, such as f32(…)"
+            )
+        self.allowed[v] = both
+
+    def unify(self, a: int, b: int, span: Span) -> None:
+        a, b = self.root(a), self.root(b)
+        if a != b:
+            self.restrict(b, self.allowed[a], span)
+            self.parent[a] = b
+
+
+def _names(types: Types) -> str:
+    return " or ".join(t.name for t in types)
+
+
+class _Elaborator:
+    def __init__(self) -> None:
+        self.types = _TypeVariables()
+        self.variables: dict[str, int] = {}
+        self.places: dict[str, Span] = {}
+        self.bool = self.types.fresh((BOOL,))
+        self.i64 = self.types.fresh((I64,))
+
+    def pattern(self, e: syntax.SyntaxExpr, indices: frozenset[str] = frozenset()) -> Pattern:
+        """The typed pattern of an expression inside the reductions over `indices`."""
+        match e:
+            case syntax.Group():
+                return self.pattern(e.body, indices)
+            case syntax.Number():
+                return self.number(e.value)
+            case syntax.Unary("-", syntax.Number(value)):
+                return self.number(-value)
+            case syntax.Name():
+                return self.name(e, indices)
+            case syntax.Unary():
+                if e.op == "+":
+                    return self.pattern(e.operand, indices)
+                return self.apply(OPS[{"-": "neg", "~": "bnot", "not": "not"}[e.op]], [e.operand], indices, e.span)
+            case syntax.Binary("**", base, syntax.Number(int() as n)):
+                return self.apply(OPS["powi"], [base, syntax.Number(n, e.right.span)], indices, e.span)
+            case syntax.Binary():
+                return self.apply(OPS["pow" if e.op == "**" else BINARY_SYMBOLS[e.op]], [e.left, e.right], indices, e.span)
+            case syntax.Compare():
+                return self.comparison(e, indices)
+            case syntax.Select():
+                return self.apply(OPS["select"], [e.condition, e.then, e.otherwise], indices, e.span)
+            case syntax.CallSyntax():
+                return self.call(e, indices)
+            case syntax.ReduceSyntax():
+                return self.reduction(e, indices)
+            case syntax.Index() | syntax.FoldSyntax():
+                raise RuleError("a rule cannot name an array or a fold", e.span, "a variable stands for any expression, reads included")
+
+    def number(self, value: bool | int | float) -> Pattern:
+        if isinstance(value, bool):
+            return Lit(value, self.bool)
+        return Lit(value, self.types.fresh(FLOATS if isinstance(value, float) else (*INTS, *FLOATS)))
+
+    def name(self, e: syntax.Name, indices: frozenset[str]) -> Pattern:
+        if e.name in _LITERALS:
+            return self.number(_LITERALS[e.name])
+        if e.name in indices:
+            return Index(e.name, self.i64)
+        if e.name not in self.variables:
+            self.variables[e.name] = self.types.fresh(ARITHMETIC)
+            self.places[e.name] = e.span
+        return Var(e.name, self.variables[e.name])
+
+    def apply(self, op: Op, args: list[syntax.SyntaxExpr], indices: frozenset[str], span: Span) -> Pattern:
+        return self.node(op, [(self.pattern(a, indices), a.span) for a in args], span)
+
+    def node(self, op: Op, args: list[tuple[Pattern, Span]], span: Span) -> Pattern:
+        """The op applied, its signature unified with the arguments' types."""
+        letters, _, out = op.signature.partition("->")
+        if len(args) != len(letters):
+            raise RuleError(f"{op.name} takes {len(letters)} arguments, found {len(args)}", span)
+        t = self.types.fresh(op.types.value)
+        for letter, (arg, place) in zip(letters, args, strict=True):
+            self.types.unify(type_of(arg), {"T": t, "x": t, "b": self.bool, "i": self.i64}[letter], place)
+        if op.cast is not None:
+            result = self.types.fresh((DTYPES[op.cast.reads_as],))
+        else:
+            result = {"T": t, "b": self.bool, "i": self.i64}[out]
+        return Apply(op.name, tuple(arg for arg, _ in args), t, result)
+
+    def comparison(self, e: syntax.Compare, indices: frozenset[str]) -> Pattern:
+        links = [
+            self.apply(OPS[_COMPARE[op]], [a, b], indices, e.span)
+            for op, a, b in zip(e.ops, e.operands, e.operands[1:], strict=True)
+        ]  # fmt: skip
+        whole = links[0]
+        for link in links[1:]:
+            whole = self.node(OPS["and"], [(whole, e.span), (link, e.span)], e.span)
+        return whole
+
+    def call(self, e: syntax.CallSyntax, indices: frozenset[str]) -> Pattern:
+        name = e.function.name
+        if name not in FUNCTIONS and name not in DTYPES and name != "powi":
+            raise RuleError(f"unknown function {name!r}", e.function.span, suggest(name, FUNCTIONS))
+        return self.apply(OPS[name], list(e.args), indices, e.span)
+
+    def reduction(self, e: syntax.ReduceSyntax, indices: frozenset[str]) -> Pattern:
+        kind = e.kind.name
+        if kind not in REDUCTIONS:
+            raise RuleError(f"unknown reduction {kind!r}", e.kind.span, suggest(kind, REDUCTIONS))
+        first, *rest = e.ranges
+        name = first.index.name
+        lo, hi = (
+            Var(f"{name}.{end}", self.i64) if bound is None else self.pattern(bound, indices) for end, bound in (("lo", first.lo), ("hi", first.hi))
+        )
+        for bound in (lo, hi):
+            self.types.unify(type_of(bound), self.i64, first.span)
+        inner = indices | {name}
+        if rest:
+            nested = self.reduction(syntax.ReduceSyntax(e.kind, tuple(rest), e.bodies, e.span), inner)
+            return Reduction(kind, name, lo, hi, (nested,), type_of(nested), type_of(nested))
+        bodies = tuple(self.pattern(b, inner) for b in e.bodies)
+        if len(bodies) != (2 if kind == "expsum" else 1):
+            raise RuleError(f"{kind} takes {2 if kind == 'expsum' else 1} expressions, found {len(bodies)}", e.span)
+        t = self.types.fresh(REDUCTIONS[kind].types.value)
+        for body, place in zip(bodies, e.bodies, strict=True):
+            self.types.unify(type_of(body), t, place.span)
+        return Reduction(kind, name, lo, hi, bodies, t, self.i64 if kind.startswith("arg") else t)
+
+    def guards(self, items: Iterable[syntax.Guard]) -> list[Guard]:
+        return [guard for item in items for guard in self.guard(item)]
+
+    def guard(self, g: syntax.Guard) -> list[Guard]:
+        match g:
+            case syntax.Absent():
+                return [Guard("absent", (Index(g.index.name, self.i64), self.name(g.variable, frozenset())), g.span)]
+            case syntax.Group():
+                return self.guard(g.body)
+            case syntax.Compare():
+                return [
+                    self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands, g.operands[1:], strict=True)
+                ]
+            case syntax.CallSyntax() if g.function.name in GUARDS:
+                kind = GUARDS[g.function.name]
+                args = tuple(self.pattern(a) for a in g.args)
+                if len(args) != kind.arity:
+                    raise RuleError(f"{kind.name} takes {kind.arity} arguments, found {len(args)}", g.span)
+                for arg, place in zip(args, g.args, strict=True):
+                    self.types.restrict(type_of(arg), ON[kind.sort], place.span)
+                return [Guard(kind.name, args, g.span)]
+            case syntax.CallSyntax():
+                raise RuleError(f"unknown guard {g.function.name!r}", g.function.span, suggest(g.function.name, GUARDS))
+            case _:
+                raise RuleError("this is no guard", g.span, f"write a comparison, `i not in a`, or one of {', '.join(GUARDS)}")
+
+    def compared(self, kind: str, a: syntax.SyntaxExpr, b: syntax.SyntaxExpr, span: Span) -> Guard:
+        left, right = self.pattern(a), self.pattern(b)
+        self.types.unify(type_of(left), type_of(right), span)
+        return Guard(kind, (left, right), span)
+
+
+def elaborate(rule: syntax.RuleSyntax, family: str) -> Rule:
+    """The typed rule; RuleError for an unbound or captured variable, an unknown name, types that cannot agree."""
+    flags = frozenset(_flag(name, span) for name, span in zip(rule.needs, rule.needs_spans, strict=True))
+    worker = _Elaborator()
+    lhs = worker.pattern(rule.lhs)
+    rhs = worker.pattern(rule.rhs)
+    worker.types.unify(type_of(lhs), type_of(rhs), rule.span)
+    guards = worker.guards(rule.guards)
+    _check_bound(rule, worker, lhs, rhs, guards)
+    guards += _scope_guards(rule, worker, lhs, rhs, guards)
+    _choose_types(rule, worker, bool(flags))
+    types = tuple(worker.types.allowed[worker.types.root(v)] for v in range(len(worker.types.parent)))
+    left, right, *sides = (_resolved(p, worker.types) for p in (lhs, rhs, *(a for g in guards for a in g.args)))
+    typed: list[Guard] = []
+    for g in guards:
+        args, sides = tuple(sides[: len(g.args)]), sides[len(g.args) :]
+        typed.append(Guard(g.kind, args, g.span))
+        _check_guard(typed[-1], types)
+    return Rule(rule.name, family, left, right, rule.both, types, tuple(typed), flags, source_text(rule.span), rule.span)
+
+
+def _flag(name: str, span: Span) -> Flag:
+    known = {flag.value: flag for flag in Flag}
+    if name not in known:
+        raise RuleError(f"unknown fast-math flag {name!r}", span, suggest(name, known))
+    return known[name]
+
+
+def _check_bound(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs: Pattern, guards: list[Guard]) -> None:
+    if not isinstance(lhs, Apply | Reduction) or (rule.both and not isinstance(rhs, Apply | Reduction)):
+        raise RuleError("a rule must start from an operation", rule.span, "a bare variable matches everything: write `=>` with the operation on the left")
+    left, right = variables(lhs), variables(rhs)
+    used = [*right, *(left if rule.both else ()), *(n for g in guards for a in g.args for n in variables(a))]
+    for name in used:
+        known = left if name not in left else right if rule.both else left
+        if name not in known:
+            what = f"the range of {name.partition('.')[0]!r}" if "." in name else f"variable {name!r}"
+            side = "right" if name in left and rule.both else "left"
+            raise RuleError(f"{what} is not bound on the {side} side", worker.places.get(name, rule.span), f"the {side} side has {', '.join(known)}")
+
+
+def _scope_guards(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs: Pattern, guards: list[Guard]) -> list[Guard]:
+    """Guards that implicit ranges need; RuleError where a variable would leave or enter a reduction's scope unguarded."""
+    inside: dict[str, list[frozenset[str]]] = {}
+    for side in (lhs, rhs):
+        for name, around in scopes(side):
+            inside.setdefault(name, []).append(around)
+    given = {(i.name, v.name) for g in guards if g.kind == "absent" for i, v in [g.args] if isinstance(i, Index) and isinstance(v, Var)}
+    found: list[Guard] = []
+    for name, places in inside.items():
+        moved = sorted(frozenset[str]().union(*places) - places[0].intersection(*places))
+        for index in moved:
+            if "." in name:
+                found.append(Guard("absent", (Index(index, worker.i64), Var(name, worker.i64)), rule.span))
+            elif (index, name) not in given:
+                raise RuleError(
+                    f"{name!r} is moved across the reduction over {index!r}", worker.places.get(name, rule.span), f"add the guard `{index} not in {name}`"
+                )
+    return found
+
+
+def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, flags: bool) -> None:
+    """Settles what the operations leave open: by `on`, else float if something is, else integer."""
+    types = worker.types
+    roots = sorted({types.root(v) for v in range(len(types.parent))})
+    if rule.on:
+        wanted = tuple(dict.fromkeys(t for name, span in zip(rule.on, rule.on_spans, strict=True) for t in _on(name, span)))
+        hits = [r for r in roots if r not in (types.root(worker.i64), types.root(worker.bool)) and set(types.allowed[r]) & set(wanted)]
+        if not hits:
+            raise RuleError(f"nothing in this rule can be {_names(wanted)}", rule.on_spans[0])
+        for r in hits:
+            types.allowed[r] = tuple(t for t in types.allowed[r] if t in wanted)
+    open_ = [r for r in roots if not any(set(types.allowed[r]) <= set(c) for c in (FLOATS, INTS, (BOOL,)))]
+    if not open_ or rule.on:
+        return
+    evidence = [set(types.allowed[r]) for r in roots if r not in open_ and r != types.root(worker.i64)]
+    if flags or any(e <= set(FLOATS) for e in evidence):
+        chosen = FLOATS
+    elif any(e <= set(INTS) for e in evidence):
+        chosen = INTS
+    else:
+        raise RuleError("nothing says which types this rule is for", rule.name_span, "add `on float`, `on int`, `on number` or `on any`")
+    for r in open_:
+        types.allowed[r] = tuple(t for t in types.allowed[r] if t in chosen) or types.allowed[r]
+
+
+def _on(name: str, span: Span) -> Types:
+    if name not in ON:
+        raise RuleError(f"unknown type {name!r} after `on`", span, suggest(name, ON))
+    return ON[name]
+
+
+def _check_guard(guard: Guard, types: tuple[Types, ...]) -> None:
+    if guard.kind not in COMPARISONS:
+        return
+    a, b = guard.args
+    floats = set(types[type_of(a)]) & set(FLOATS)
+    if floats and not (guard.kind in _FLOAT_GUARDS and isinstance(b, Lit) and b.value == 0 and isinstance(a, Var)):
+        raise RuleError("floats have no such guard", guard.span, "write x > 0, x >= 0 or x != 0, or one of " + ", ".join(GUARDS))
+
+
+def _resolved(p: Pattern, types: _TypeVariables) -> Pattern:
+    """The pattern with each type variable replaced by its root."""
+    match p:
+        case Var():
+            return Var(p.name, types.root(p.type))
+        case Index():
+            return Index(p.name, types.root(p.type))
+        case Lit():
+            root = types.root(p.type)
+            return Lit(p.value, root)
+        case Apply():
+            return Apply(p.op, tuple(_resolved(a, types) for a in p.args), types.root(p.type), types.root(p.result))
+        case Reduction():
+            lo, hi = _resolved(p.lo, types), _resolved(p.hi, types)
+            bodies = tuple(_resolved(b, types) for b in p.bodies)
+            return Reduction(p.kind, p.index, lo, hi, bodies, types.root(p.type), types.root(p.result))

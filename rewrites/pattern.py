@@ -1,0 +1,102 @@
+"""The typed pattern trees that both sides of a rewrite rule are, and walks over them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """A pattern variable: any expression whose dtype is the rule's type variable number `type`."""
+
+    name: str
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lit:
+    """A number or truth value of the pattern."""
+
+    value: bool | int | float
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The value of a reduction's index variable (i64)."""
+
+    name: str
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An op of the op table; `type` is its signature's T (of a cast: its argument's), `result` the value's."""
+
+    op: str
+    args: "tuple[Pattern, ...]"
+    type: int
+    result: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A reduction over one index; `type` is the body's, `result` the value's. An implicit range is two variables, `i.lo` and `i.hi`."""
+
+    kind: str
+    index: str
+    lo: "Pattern"
+    hi: "Pattern"
+    bodies: "tuple[Pattern, ...]"
+    type: int
+    result: int
+
+
+Pattern = Var | Lit | Index | Apply | Reduction
+
+
+def type_of(p: Pattern) -> int:
+    """The type variable of the pattern's value."""
+    return p.result if isinstance(p, Apply | Reduction) else p.type
+
+
+def parts(p: Pattern) -> tuple[Pattern, ...]:
+    """Direct subpatterns, bounds first."""
+    match p:
+        case Apply():
+            return p.args
+        case Reduction():
+            return (p.lo, p.hi, *p.bodies)
+        case _:
+            return ()
+
+
+def subpatterns(p: Pattern) -> Iterator[Pattern]:
+    """`p` and everything below it, parents first."""
+    yield p
+    for part in parts(p):
+        yield from subpatterns(part)
+
+
+def size(p: Pattern) -> int:
+    """The number of nodes, implicit bounds apart."""
+    return sum(not (isinstance(x, Var) and "." in x.name) for x in subpatterns(p))
+
+
+def variables(p: Pattern) -> tuple[str, ...]:
+    """Names of the variables, each once, in order of first appearance."""
+    return tuple(dict.fromkeys(x.name for x in subpatterns(p) if isinstance(x, Var)))
+
+
+def scopes(p: Pattern, around: frozenset[str] = frozenset()) -> Iterator[tuple[str, frozenset[str]]]:
+    """Each occurrence of a variable with the reduction indices whose bodies it stands in."""
+    match p:
+        case Var():
+            yield p.name, around
+        case Reduction():
+            for bound in (p.lo, p.hi):
+                yield from scopes(bound, around)
+            for body in p.bodies:
+                yield from scopes(body, around | {p.index})
+        case _:
+            for part in parts(p):
+                yield from scopes(part, around)

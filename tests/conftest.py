@@ -1,0 +1,44 @@
+"""What every test module shares: the public kernels, and where the shared public data may be."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "examples" / "kernels"
+SHARED = ROOT.parent / "shared"
+
+# Compiled code of the suite goes to its own cache: a test must not pass because of an older build's code.
+os.environ.setdefault("KIR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"kir-tests-{os.getuid()}-{os.getppid()}"))
+
+
+def public_kernels() -> dict[str, tuple[Path, str]]:
+    """Name → (file, name) of every kernel in examples/kernels, by its text alone so that collection needs no parser."""
+    found: dict[str, tuple[Path, str]] = {}
+    for path in sorted(KERNELS.glob("*.kir")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("kernel "):
+                name = line.split()[1].split("(")[0]
+                found[name] = (path, name)
+    return found
+
+
+PUBLIC = public_kernels()
+
+
+def kernel(name: str):
+    """One public kernel, parsed."""
+    from kernel_ir.parser import parse_file
+
+    return parse_file(PUBLIC[name][0])[name]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of shared public data, or a skip where it is not."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the public data set ../shared/data is not here")
+    return folder

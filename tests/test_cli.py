@@ -1,0 +1,169 @@
+"""The command line as a user meets it: streams, exit codes, files kept whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kernel_ir.cli import main
+from tests.conftest import KERNELS
+
+SCALE = "kernel scale(a: f32, x: f32[N]) -> (y: f32[N]) {\n  y[i] = a * x[i]\n}\n"
+WRONG = SCALE.replace("a * x[i]", "a + x[i]")
+
+
+@pytest.fixture
+def scale(tmp_path: Path) -> Path:
+    path = tmp_path / "scale.kir"
+    path.write_text(SCALE)
+    return path
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def kir(*words: object, **kwargs) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "kernel_ir.cli", *map(str, words)], capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def test_optimize_writes_only_the_kernel_to_stdout(scale, capsys):
+    assert run("optimize", scale, "--target", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert out == SCALE
+    assert "scale" in err
+
+
+def test_optimize_is_a_fixed_point_and_deterministic(tmp_path, capsys):
+    words = ("--target", "cpu", "--fast-math", "reassoc", "--size", "R=512", "--size", "C=512")
+    assert run("optimize", KERNELS / "rows.kir", "-k", "softmax", *words) == 0
+    first = capsys.readouterr().out
+    assert run("optimize", KERNELS / "rows.kir", "-k", "softmax", *words) == 0
+    assert capsys.readouterr().out == first
+    again = tmp_path / "again.kir"
+    again.write_text(first)
+    assert run("optimize", again, *words) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_optimize_output_file_and_standard_input(scale, tmp_path):
+    out = tmp_path / "out.kir"
+    done = kir("optimize", "-", "--target", "cpu", "-o", out, input=SCALE)
+    assert (done.returncode, done.stdout, out.read_text()) == (0, "", SCALE)
+
+
+def test_optimize_json(scale, capsys):
+    assert run("optimize", scale, "--target", "cpu", "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["kernels"]
+    assert entry["name"] == "scale" and entry["text"] == SCALE and entry["cycles"] <= entry["baseline_cycles"]
+
+
+def test_emitted_python_runs_alone(scale, tmp_path):
+    out = tmp_path / "scale.py"
+    assert run("optimize", scale, "--target", "cpu", "--emit", "python", "-o", out) == 0
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np, scale; print(scale.scale(np.float32(2), np.arange(3, dtype=np.float32)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.stdout == "[0. 2. 4.]\n", done.stderr
+
+
+BAD = [
+    (("optimize", "missing.kir"), "cannot read missing.kir"),
+    (("optimize", "{scale}", "-k", "scalee"), "did you mean scale?"),
+    (("optimize", "{scale}", "--fast-math", "reasoc"), "unknown fast-math flag 'reasoc'"),
+    (("optimize", "{scale}", "--target", "cpuu"), "unknown target 'cpuu'"),
+    (("optimize", "{scale}", "--size", "N"), "not NAME=NUMBER"),
+    (("optimize", "{scale}", "--size", "Q=3"), "no kernel here has a size Q"),
+    (("optimize", "{scale}", "--size", "N=3", "--size", "N=4"), "twice"),
+    (("optimize", "{scale}", "-o", "no/such/folder/out.kir"), "cannot write"),
+    (("optimize", "{scale}", "--nonsense"), "unrecognized arguments"),
+    (("optimize",), "required: FILE"),
+    ((), "required: COMMAND"),
+    (("check", "{scale}", "missing.kir"), "cannot read"),
+    (("check", "-", "-"), "only one of the two"),
+    (("targets", "show", "sm_1"), "unknown target"),
+    (("run", "{scale}", "--input", "missing.npz"), "cannot read"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=[" ".join(w) or "nothing" for w, _ in BAD])
+def test_bad_usage_is_exit_2_and_one_message(words, said, scale, capsys):
+    assert run(*(w.format(scale=scale) for w in words)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and said in err and "Traceback" not in err
+
+
+def test_bad_file_writes_nothing_and_keeps_the_old(tmp_path, capsys):
+    bad, out = tmp_path / "bad.kir", tmp_path / "out.kir"
+    bad.write_text(SCALE.replace("x[i]", "x[i+1]"))
+    out.write_text("precious")
+    assert run("optimize", bad, "-o", out) == 2
+    assert out.read_text() == "precious" and list(tmp_path.iterdir()).__len__() == 2
+    assert f"{bad}:2:" in capsys.readouterr().err
+
+
+def test_check_exit_codes(scale, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = tmp_path / "wrong.kir"
+    wrong.write_text(WRONG)
+    assert run("check", scale, scale, "--examples", 10) == 0
+    assert run("check", scale, wrong, "--examples", 30, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["equal"] is False
+    saved = report["kernels"][0]["counterexample"]
+    assert run("check", scale, wrong, "--replay", saved) == 1
+    assert run("check", scale, scale, "--replay", saved) == 0
+
+
+def test_fmt(tmp_path, capsys):
+    path = tmp_path / "a.kir"
+    path.write_text("# keep me\nkernel k(x:f32[N])->(y:f32[N]){y[i]=x[i]}\n")
+    assert run("fmt", "--check", path) == 1
+    assert run("fmt", path) == 0 and path.read_text().startswith("# keep me\nkernel k(x: f32[N]) -> (y: f32[N]) {\n")
+    assert run("fmt", "--check", path) == 0
+
+
+def test_targets_and_rules(capsys):
+    assert run("targets") == 0 and "cuda:sm_90" in capsys.readouterr().out
+    assert run("targets", "show", "cpu", "--json") == 0
+    json.loads(capsys.readouterr().out)
+    assert run("rules", "list", "--needs", "contract", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rules"]
+    assert rows and all("contract" in row["needs"] for row in rows)
+
+
+def test_run_writes_outputs(scale, tmp_path, capsys):
+    import numpy as np
+
+    given, out = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez(given, a=np.float32(3), x=np.arange(4, dtype=np.float32))
+    assert run("run", scale, "--target", "numpy", "--input", given, "--output", out) == 0
+    assert np.load(out)["y"].tolist() == [0, 3, 6, 9]
+
+
+def test_version_and_help(capsys):
+    for words in (("--version",), ("--help",), ("optimize", "--help")):
+        with pytest.raises(SystemExit) as stop:
+            run(*words)
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(("kir ", "usage: kir"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_interrupt_is_130_without_a_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kernel_ir.cli", "fuzz", "--kernels", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+
+
+def test_import_is_light():
+    code = "import sys, time; t = time.perf_counter(); import kernel_ir; print([m for m in ('numba', 'egglog', 'hypothesis', 'lark', 'rich', 'mpmath') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "[]\n"
