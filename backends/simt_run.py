@@ -10,12 +10,13 @@ import functools
 import re
 import threading
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
 from backends import simt_runtime as runtime
 from backends.cuda_compile import Lowered, libdevice
+from backends.simt_intrinsics import INLINE_PTX, definition
 from kernel_ir.errors import TargetError
 
 STACK_BYTES: Final = 128 * 1024
@@ -50,7 +51,7 @@ class SimtKernel:
         keep, flat = _flatten(arguments, self.arguments)
         pointers = np.array([value.ctypes.data for value in flat], np.uint64)
         random = np.random.default_rng(seed) if seed else None
-        with self._lock, _NoErrors():
+        with self._lock:
             self._set("simt.arguments", pointers.ctypes.data)
             self._write("simt.grid", grids)
             self._write("simt.block", blocks)
@@ -97,17 +98,6 @@ class SimtKernel:
 
     def _write(self, name: str, values: tuple[int, ...]) -> None:
         (ctypes.c_int32 * 3).from_address(self._engine.get_global_value_address(name))[:] = values
-
-
-class _NoErrors:
-    """Saves and restores the thread's floating-point environment flags that compiled code may leave set (NumPy would warn of them)."""
-
-    def __enter__(self) -> None:
-        self._state = np.errstate(all="ignore")
-        self._state.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._state.__exit__(None, None, None)
 
 
 class _Waits:
@@ -184,7 +174,7 @@ def _flatten(arguments: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[list[A
     flat: list[Any] = []
     for value, kind in zip(arguments, types, strict=True):
         if isinstance(value, np.ndarray):
-            array: np.ndarray[Any, Any] = value
+            array = cast("np.ndarray[Any, Any]", value)
             header = (0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides)
             flat.extend(np.array([number], np.int64) for number in header)
         else:
@@ -197,12 +187,12 @@ def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
     llvm = _llvm()
     machine = _machine()
     module = _link(llvm, lowered, machine)
-    waits = any(not f.is_declaration and f.name in runtime.WAITING and _is_called(module, f.name) for f in module.functions)
     shared = [(g.name, _bytes(str(g.global_value_type))) for g in module.global_variables if g.name.startswith("_cudapy_smem")]
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     unused = llvm.create_new_module_pass_manager()
     unused.add_global_dead_code_eliminate_pass()
     unused.run(module, builder)
+    waits = any(f.name in runtime.WAITING for f in module.functions)
     builder.getModulePassManager().run(module, builder)
     if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "_Z"))):
         raise TargetError(f"{lowered.name} uses what the CPU cannot run: {', '.join(missing)}")
@@ -244,13 +234,13 @@ def _without_inline_ptx(text: str) -> str:
     used: set[str] = set()
 
     def call(match: re.Match[str]) -> str:
-        if match["code"] not in runtime.INLINE_PTX:
+        if match["code"] not in INLINE_PTX:
             raise TargetError(f"the CPU cannot run inline PTX: {match['code']}")
         used.add(match["code"])
-        return f"@{runtime.INLINE_PTX[match['code']][0]}("
+        return f"@{INLINE_PTX[match['code']][0]}("
 
     text = re.sub(r'asm\s+(?:sideeffect\s+)?"(?P<code>[^"]*)", "[^"]*"\s*\(', call, text)
-    return "\n".join([text, *(f"define internal {runtime.INLINE_PTX[code][1]}" for code in sorted(used))])
+    return "\n".join([text, *(f"define internal {INLINE_PTX[code][1]}" for code in sorted(used))])
 
 
 def _thunk(entry: str, kinds: list[str]) -> str:
@@ -276,14 +266,10 @@ def _intrinsics(module: Any) -> str:
             continue
         result, _, arguments = str(function.global_value_type).partition(" (")
         kinds = tuple(kind for kind in arguments.rstrip(")").split(", ") if kind)
-        if (text := runtime.definition(function.name, result, kinds)) is not None:
+        if (text := definition(function.name, result, kinds)) is not None:
             texts.append(text)
     externals = [f"@simt.{name} = external global [3 x i32]" for name in ("grid", "block", "block.index", "thread")]
     return "\n".join([*externals, "@simt.lane = external global i32", *texts])
-
-
-def _is_called(module: Any, name: str) -> bool:
-    return any(f"@{name}(" in str(f) for f in module.functions if not f.is_declaration and not f.name.startswith(("simt.", "nvvm.")))
 
 
 def _bytes(kind: str) -> int:
