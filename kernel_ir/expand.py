@@ -118,7 +118,7 @@ class Scope:
         if name not in self.values:
             const = self.consts[name]
             self._enter(name, const.name.span)
-            value = consts.evaluate(self.expr(const.value, {}, None))
+            value = consts.evaluate(self.expr(const.value, {}, frozenset()))
             self.stack.pop()
             self.values[name] = Number(value, "", const.value.span)
         return self.values[name]
@@ -165,16 +165,16 @@ class Scope:
         )
 
     def rule(self, r: RuleSyntax) -> RuleSyntax:
-        """The rule with constants and functions expanded; every other name is a pattern variable."""
-        names = {x.name for side in (r.lhs, r.rhs) for x in subtrees(side) if isinstance(x, Name)} - self.consts.keys() - {"inf", "nan"}
-        self.declared, bound = frozenset(names), frozenset(names)
-        sides = (self.expr(side, {}, bound) for side in (r.lhs, r.rhs))
-        guards: tuple[Guard, ...] = tuple(g if isinstance(g, Absent) else self.expr(g, {}, None, rule=True) for g in r.guards)
-        return replace(r, lhs=next(sides), rhs=next(sides), guards=guards)
+        """The rule with constants and functions expanded; every other name but inf, nan and pi is a pattern variable."""
+        sides = [x.name for side in (r.lhs, r.rhs) for x in subtrees(side) if isinstance(x, Name)]
+        self.declared = frozenset(sides) - self.consts.keys() - {"inf", "nan", "pi"}
+        self.nodes = 0
+        lhs, rhs = (self.expr(side, {}, self.declared) for side in (r.lhs, r.rhs))
+        guards: tuple[Guard, ...] = tuple(g if isinstance(g, Absent) else self.expr(g, {}, self.declared) for g in r.guards)
+        return replace(r, lhs=lhs, rhs=rhs, guards=guards)
 
-    def expr(self, e: SyntaxExpr, env: Env, bound: frozenset[str] | None, *, rule: bool = False) -> SyntaxExpr:
-        """`e` expanded. `env` gives what the parameters of a `fn` and renamed indices stand for; `bound` the names that are
-        not constants here, None in a constant or function, where any other name is unknown."""
+    def expr(self, e: SyntaxExpr, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        """`e` expanded. `env`: what the parameters of a `fn` and renamed indices stand for; `bound`: names that are no constants here."""
         self.nodes += 1
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -184,3 +184,175 @@ class Scope:
         result = self._expr(e, env, bound)
         self.depth -= 1
         return result
+
+    def _expr(self, e: SyntaxExpr, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        def sub(x: SyntaxExpr) -> SyntaxExpr:
+            return self.expr(x, env, bound)
+
+        match e:
+            case Number():
+                return e
+            case Name():
+                return self._name(e, env, bound)
+            case Group():
+                return sub(e.body)
+            case Unary(op="-", operand=Number() as number):
+                return Number(-number.value, "", e.span)
+            case Unary(op="-", operand=Name() as name):
+                operand = sub(name)
+                named = isinstance(operand, Number) and name.name not in env
+                return Number(-operand.value, "", e.span) if named else replace(e, operand=operand)
+            case Unary(op="+"):
+                return sub(e.operand)
+            case Unary():
+                return replace(e, operand=sub(e.operand))
+            case Binary():
+                return replace(e, left=sub(e.left), right=sub(e.right))
+            case Compare():
+                return replace(e, operands=tuple(map(sub, e.operands)))
+            case Select():
+                return replace(e, condition=sub(e.condition), then=sub(e.then), otherwise=sub(e.otherwise))
+            case Index():
+                indices = tuple(map(sub, e.indices))
+                return replace(e, array=self._array(e, env), indices=indices, default=None if e.default is None else sub(e.default))
+            case CallSyntax():
+                return self._call(e, tuple(map(sub, e.args)))
+            case ReduceSyntax():
+                return self._reduce(e, env, bound)
+            case FoldSyntax():
+                return self._fold(e, env, bound)
+
+    def _name(self, e: Name, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        if e.name in env:
+            return env[e.name]
+        if e.name in bound:
+            return e
+        if e.name in self.consts:
+            return replace(self.constant(e.name), span=e.span)
+        if e.name in CONSTANTS:
+            return Number(CONSTANTS[e.name], "", e.span)
+        if self.stack:
+            owner = self.stack[-1][0]
+            kind, sees = ("function", "its parameters and constants") if owner in self.fns else ("constant", "other constants")
+            hint = suggestion(e.name, (*env, *self.consts, *CONSTANTS)) or "make it a parameter" * (kind == "function") or None
+            raise NameError_(f"unknown name `{e.name}`: the {kind} `{owner}` sees only {sees}", e.span, hint)
+        return e
+
+    def _array(self, e: Index, env: Env) -> Name:
+        base = env.get(e.array.name, e.array)
+        if not isinstance(base, Name):
+            owner = self.stack[-1][0]
+            raise TypeError_(f"`{e.array.name}` is indexed in `{owner}`, so it must be given the name of an array", base.span, "pass the array's name")
+        if e.array.name not in env and self.stack:
+            owner = self.stack[-1][0]
+            raise NameError_(f"unknown array `{e.array.name}`: the function `{owner}` sees only its parameters", e.array.span, "make it a parameter")
+        return base
+
+    def _call(self, e: CallSyntax, args: tuple[SyntaxExpr, ...]) -> SyntaxExpr:
+        name = e.function.name
+        if name in DTYPES or name in FUNCTIONS:
+            return replace(e, args=args)
+        if name not in self.fns:
+            known = (*FUNCTIONS, *DTYPES, *REDUCTIONS, *self.fns)
+            if name in REDUCTIONS:
+                raise TypeError_(f"`{name}` needs an index to run over", e.span, f"write `{name}(i: …)`")
+            hint = ALIASES.get(name) or suggestion(name, known) or "define it: `fn " + name + "(x) = …`"
+            raise NameError_(f"unknown function `{name}`", e.function.span, hint)
+        fn = self.fns[name]
+        if len(args) != len(fn.params):
+            takes = f"`{name}` takes {_count(len(fn.params), 'argument')}, and {len(args)} {'is' if len(args) == 1 else 'are'} given"
+            raise TypeError_(takes, e.span, f"it is `fn {name}({', '.join(p.name for p in fn.params)})` of line {fn.span.line}")
+        self._enter(name, e.function.span)
+        result = self.expr(fn.body, dict(zip((p.name for p in fn.params), args, strict=True)), frozenset())
+        self.stack.pop()
+        return result
+
+    def _bind(self, names: Iterable[Name], env: Env, bound: frozenset[str]) -> tuple[tuple[Name, ...], Env, frozenset[str]]:
+        """New binders inside `env`: renamed within a `fn` where they would capture a name of an argument or of the kernel."""
+        inner, new = dict(env), list[Name]()
+        taken = self.declared.union(*({x.name for x in subtrees(v) if isinstance(x, Name)} for v in env.values()))
+        for name in names:
+            inner.pop(name.name, None)
+            fresh, number = name.name, 0
+            while self.stack and fresh in taken:
+                number += 1
+                fresh = f"{name.name}{number}"
+            new.append(Name(fresh, name.span))
+            if fresh != name.name:
+                inner[name.name] = new[-1]
+        return tuple(new), inner, bound.union(n.name for n in new)
+
+    def _range(self, r: Range, env: Env, bound: frozenset[str], index: Name | None = None) -> Range:
+        lo, hi = (None if b is None else self.expr(b, env, bound) for b in (r.lo, r.hi))
+        return replace(r, index=index or r.index, lo=lo, hi=hi)
+
+    def _reduce(self, e: ReduceSyntax, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        if e.kind.name not in REDUCTIONS:
+            hint = suggestion(e.kind.name, REDUCTIONS) or f"the reductions are {', '.join(REDUCTIONS)}"
+            raise NameError_(f"unknown reduction `{e.kind.name}`", e.kind.span, hint)
+        ranges: list[Range] = []
+        for r in e.ranges:
+            if not isinstance(r, Range):  # the grammar takes any expression before the colon
+                span: Span = getattr(r, "span")
+                raise TypeError_("an index name was expected here", span, f"write `{e.kind.name}(i: …)` or `{e.kind.name}(i in 0..N: …)`")
+            (index,), inner, within = self._bind((r.index,), env, bound)
+            ranges.append(self._range(r, env, bound, index))
+            env, bound = inner, within
+        return replace(e, ranges=tuple(ranges), bodies=tuple(self.expr(b, env, bound) for b in e.bodies))
+
+    def _fold(self, e: FoldSyntax, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        (index, *names), inner, within = self._bind((e.range.index, *(c.name for c in e.carries)), env, bound)
+        carries = tuple(CarrySyntax(n, self.expr(c.init, env, bound), c.span) for n, c in zip(names, e.carries, strict=True))
+        renamed = {c.name.name: n.name for n, c in zip(names, e.carries, strict=True)}
+        return replace(
+            e,
+            range=self._range(e.range, env, bound, index),
+            carries=carries,
+            condition=None if e.condition is None else self.expr(e.condition, inner, within),
+            updates=tuple(self.expr(u, inner, within) for u in e.updates),
+            result=Name(renamed.get(e.result.name, e.result.name), e.result.span),
+        )
+
+
+ALIASES: Final = {
+    "float": "write `f32(…)` or `f64(…)`",
+    "int": "write `i32(…)` or `i64(…)`",
+    "ln": "write `log`",
+    "fabs": "write `abs`",
+    "arctan": "write `atan`",
+    "arcsin": "write `asin`",
+    "arccos": "write `acos`",
+    "arctan2": "write `atan2`",
+    "power": "write `pow` or `**`",
+    "maximum": "write `max`",
+    "minimum": "write `min`",
+    "where": "write `a if c else b`",
+    "select": "write `a if c else b`",
+    "mean": "write `sum(i: …) / N`",
+    "sigmoid": "define it: `fn sigmoid(x) = 1.0 / (1.0 + exp(-x))`",
+}
+
+
+def _assigns(body: tuple[StatementSyntax, ...]) -> Iterable[AssignSyntax]:
+    for s in body:
+        if isinstance(s, RepeatSyntax):
+            yield from _assigns(s.body)
+        else:
+            yield s
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _refuse_builtin(name: Name) -> None:
+    if name.name in FUNCTIONS or name.name in REDUCTIONS or name.name in DTYPES:
+        raise NameError_(f"`{name.name}` is a word of the language", name.span, "choose another name")
+
+
+def _refuse_twice(names: Iterable[Name]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.name in seen:
+            raise NameError_(f"`{name.name}` is named twice", name.span, "rename one of them")
+        seen.add(name.name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from kernel_ir.nodes import Kernel
 from kernel_ir.syntax import RuleSyntax
@@ -16,8 +15,8 @@ class Module(Mapping[str, Kernel]):
     """
 
     kernels: Mapping[str, Kernel]
-    consts: Mapping[str, int | float] = MappingProxyType({})
-    rules: tuple[RuleSyntax, ...] = ()
+    consts: Mapping[str, int | float]
+    rules: tuple[RuleSyntax, ...]
 
     def __getitem__(self, name: str) -> Kernel:
         try:
