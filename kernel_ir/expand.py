@@ -96,6 +96,7 @@ class Scope:
     values: dict[str, Number] = field(default_factory=dict[str, Number])
     depth: int = 0
     nodes: int = 0
+    in_rule: bool = False
 
     @staticmethod
     def of(file: File) -> "Scope":
@@ -168,7 +169,7 @@ class Scope:
         """The rule with constants and functions expanded; every other name but inf, nan and pi is a pattern variable."""
         sides = [x.name for side in (r.lhs, r.rhs) for x in subtrees(side) if isinstance(x, Name)]
         self.declared = frozenset(sides) - self.consts.keys() - {"inf", "nan", "pi"}
-        self.nodes = 0
+        self.nodes, self.in_rule = 0, True
         lhs, rhs = (self.expr(side, {}, self.declared) for side in (r.lhs, r.rhs))
         guards: tuple[Guard, ...] = tuple(g if isinstance(g, Absent) else self.expr(g, {}, self.declared) for g in r.guards)
         return replace(r, lhs=lhs, rhs=rhs, guards=guards)
@@ -252,6 +253,8 @@ class Scope:
         name = e.function.name
         if name in DTYPES or name in FUNCTIONS:
             return replace(e, args=args)
+        if self.in_rule and name not in self.fns:
+            return replace(e, args=args)  # the rule checker knows the guards' functions
         if name not in self.fns:
             known = (*FUNCTIONS, *DTYPES, *REDUCTIONS, *self.fns)
             if name in REDUCTIONS:
