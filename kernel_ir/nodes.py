@@ -214,7 +214,8 @@ class Kernel:
     """A checked kernel.
 
     `sizes` lists every size name, in order of first appearance; `temps` the temporaries with their types, in order of
-    definition; `facts` the user's facts and `implied` those that a bounds proof used (`N >= 1`): all are checked at a call.
+    definition; `facts` the user's facts and `implied` those that a bounds proof used (`N >= 1`): all are checked at a call. A fact
+    about an array holds for all its elements: `0 <= id` is the core `all(i in 0..T: 0 <= id[i])`.
     """
 
     name: str
