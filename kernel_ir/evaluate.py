@@ -12,8 +12,9 @@ import numpy as np
 from kernel_ir import meaning
 from kernel_ir.dtypes import DType, reads_as
 from kernel_ir.interpret import Array, Machine, Scope, Value, nesting
-from kernel_ir.nodes import AssignOp, Call, Expr, Kernel, Param, Reduce
+from kernel_ir.nodes import AssignOp, Call, Expr, IndexRef, Kernel, Local, Param, ParamRef, Reduce
 from kernel_ir.ops import OPS
+from kernel_ir.walk import subtrees
 
 
 class PlainNumbers:
@@ -154,9 +155,7 @@ def evaluate_expr(
     >>> evaluate_expr(Call("add", (x, x), F32), {"x": np.float32([1, 2])})
     array([2., 4.], dtype=float32)
     """
-    from kernel_ir.walk import subtrees
-
-    wanted = {x.name: x.dtype for x in subtrees(e) if x.__class__.__name__ in ("ParamRef", "IndexRef", "Local")}
+    wanted = {x.name: x.dtype for x in subtrees(e) if isinstance(x, ParamRef | IndexRef | Local)}
     lanes = {name: np.asarray(value, wanted[name].numpy) for name, value in values.items() if name in wanted}
     shape = np.broadcast_shapes(*(a.shape for a in lanes.values()))
     rank = max(1, len(shape) + nesting(e))
@@ -170,6 +169,15 @@ def evaluate_expr(
         return np.broadcast_to(result.reshape(result.shape[: len(shape)]), shape).copy()
 
 
+def surface(kernel: Kernel, results: Mapping[str, Any]) -> Any:
+    """What a call returns: the one output's array, or a named tuple of several in their order; None for none."""
+    outputs = [results[p.name] for p in kernel.outputs]
+    if len(outputs) <= 1:
+        return outputs[0] if outputs else None
+    names = [p.name for p in kernel.outputs]
+    return namedtuple(kernel.name, names, rename=True)(*outputs)  # pyright: ignore[reportUntypedNamedTuple]
+
+
 def call(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
     """One call by the surface rules: the output's array, or a named tuple of several; `inout` arrays are updated in place."""
     values, sizes = _bind(kernel, args, kwargs)
@@ -177,10 +185,7 @@ def call(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object]) -
     for p in kernel.params:
         if p.inout:
             values[p.name][...] = results[p.name]
-    outputs = [results[p.name] for p in kernel.outputs]
-    if len(outputs) == 1:
-        return outputs[0]
-    return namedtuple(kernel.name, [p.name for p in kernel.outputs])(*outputs) if outputs else None
+    return surface(kernel, results)
 
 
 def _bind(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, int]]:

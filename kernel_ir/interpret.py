@@ -205,7 +205,7 @@ class Machine:
             elif name in scope.axes and scope.axes[name].number not in numbers:
                 axis = scope.axes[name]
                 piece = slice(axis.start + offset, axis.stop + offset)
-                inside = 0 <= axis.start + offset and axis.stop + offset <= extent
+                inside = axis.start + offset >= 0 and axis.stop + offset <= extent
                 numbers.append(axis.number)
             else:
                 return None
