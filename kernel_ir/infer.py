@@ -1,0 +1,441 @@
+"""Turns expanded syntax into terms: names resolved, types of literals found by union-find, sizes and indices converted where they meet floats."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kernel_ir.dtypes import BOOL, DTYPES, I32, I64, DType, reads_as
+from kernel_ir.errors import KernelError, NameError_, ShapeError, Span, TypeError_
+from kernel_ir.expand import MAX_DEPTH, suggestion
+from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
+from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, OPS, REDUCTIONS, Types
+from kernel_ir.ranges import Shapes, extent
+from kernel_ir.syntax import (
+    Binary,
+    CallSyntax,
+    Compare,
+    FoldSyntax,
+    Group,
+    Index,
+    Name,
+    Number,
+    Range,
+    ReduceSyntax,
+    Select,
+    SyntaxExpr,
+    Unary,
+)
+from kernel_ir.terms import Cell, Kind, Term, admits, convert, known, unite
+
+RESERVED: Final = frozenset(OPS) | frozenset(REDUCTIONS) | frozenset(DTYPES) | {"inf", "nan", "true", "false"}
+"""Names of the language, which nothing else may take; `pi` and `e` may be taken."""
+
+_KINDS: Final[dict[Types, Kind]] = {Types.FLOAT: "float", Types.INT: "integer", Types.NUMBER: "number", Types.ANY: "any", Types.BOOL: "any"}
+_WORDS: Final = {Types.FLOAT: "floats", Types.INT: "integers", Types.NUMBER: "numbers", Types.BOOL: "conditions", Types.ANY: "values"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbol:
+    """An array, or a scalar of the kernel: parameter (`storage` is its dtype), output or temporary."""
+
+    name: str
+    rank: int
+    cell: Cell
+    role: str
+    span: Span
+    storage: DType | None = None
+
+
+Scope = Mapping[str, Term]
+"""The index variables and carried values in scope, each as the term that its bare name is."""
+
+
+@dataclass(slots=True)
+class Typer:
+    """What is known while one kernel is typed. `shapes` grows as statements are built, after their types are known."""
+
+    symbols: dict[str, Symbol] = field(default_factory=dict[str, Symbol])
+    sizes: dict[str, Span] = field(default_factory=dict[str, Span])
+    shapes: dict[str, tuple[Expr, ...]] = field(default_factory=dict[str, tuple[Expr, ...]])
+    later: dict[str, Span] = field(default_factory=dict[str, Span])
+    whole: dict[str, tuple[Name, ...]] = field(default_factory=dict[str, tuple[Name, ...]])
+    depth: int = 0
+
+    # names
+
+    def name(self, e: Name, scope: Scope) -> Term:
+        if e.name in scope:
+            return replace(scope[e.name], build=_at(scope[e.name].build, e.span), span=e.span)
+        if e.name in self.symbols:
+            return self._symbol(self.symbols[e.name], e)
+        if e.name in self.sizes:
+            return Term(known(I64), lambda: SizeRef(e.name, span=e.span), e.span, soft=True)
+        if e.name in ("true", "false"):
+            return Term(known(BOOL), lambda: const(e.name == "true", BOOL, e.span), e.span)
+        raise self.unknown(e, scope)
+
+    def _symbol(self, s: Symbol, e: Name) -> Term:
+        if s.rank == 0 and s.role == "param":
+            return Term(s.cell, lambda: ParamRef(e.name, s.cell.resolved, span=e.span), e.span)
+        if s.rank == 0:
+            return Term(s.cell, lambda: Load(e.name, (), s.cell.resolved, span=e.span), e.span)
+        if e.name in self.whole:
+            names = self.whole[e.name]
+            return Term(s.cell, lambda: Load(e.name, tuple(IndexRef(n.name, span=e.span) for n in names), s.cell.resolved, span=e.span), e.span)
+        dots = ", ".join("ijklmnop"[: s.rank])
+        raise ShapeError(f"`{e.name}` is an array of rank {s.rank}, and a single value was expected", e.span, f"index it: `{e.name}[{dots}]`")
+
+    def unknown(self, e: Name, scope: Scope) -> KernelError:
+        if e.name in self.later:
+            line = self.later[e.name].line
+            return NameError_(f"`{e.name}` is read before it is defined on line {line}", e.span, "move its definition up")
+        if e.name in ("True", "False"):
+            return NameError_(f"unknown name `{e.name}`", e.span, f"write `{e.name.lower()}`")
+        near = suggestion(e.name, (*scope, *self.symbols, *self.sizes, *CONSTANTS))
+        if e.name[0].isupper():
+            return NameError_(f"unknown size or constant `{e.name}`", e.span, near or "a size must stand in the shape of a parameter or an output")
+        return NameError_(f"unknown name `{e.name}`", e.span, near or "an index must be bound: on the left side, in `for`, or by a reduction such as `sum(i: …)`")
+
+    def binder(self, index: Name, scope: Scope) -> dict[str, Term]:
+        """The scope with `index` bound."""
+        self.refuse_name(index, "an index")
+        if index.name[0].isupper():
+            raise NameError_(f"an index is a lower-case name, and `{index.name}` is not", index.span, f"write `{index.name.lower()}`")
+        return {**scope, index.name: Term(known(I64), lambda: IndexRef(index.name, span=index.span), index.span, soft=True)}
+
+    def refuse_name(self, name: Name, what: str) -> None:
+        """A NameError_ if `name` cannot be a new name of an index or carried value."""
+        if name.name in RESERVED:
+            raise NameError_(f"`{name.name}` is a word of the language and cannot be {what}", name.span, "choose another name")
+        taken = self.symbols.get(name.name)
+        if taken is not None and taken.rank == 0:
+            raise NameError_(f"`{name.name}` is a scalar already (line {taken.span.line}) and cannot be {what}", name.span, "choose another name")
+
+    # expressions
+
+    def expr(self, e: SyntaxExpr, scope: Scope) -> Term:
+        """The term of an expression."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise KernelError(f"this is nested deeper than {MAX_DEPTH} levels", e.span, "split it with temporaries")
+        term = self._expr(e, scope)
+        self.depth -= 1
+        return term
+
+    def _expr(self, e: SyntaxExpr, scope: Scope) -> Term:
+        match e:
+            case Number():
+                return self._number(e)
+            case Name():
+                return self.name(e, scope)
+            case Group():
+                return self.expr(e.body, scope)
+            case Index():
+                return self._load(e, scope)
+            case Unary():
+                op = {"-": "neg", "~": "bnot", "not": "not"}[e.op]
+                return self.op(op, (self.expr(e.operand, scope),), e.span)
+            case Binary(op="**"):
+                return self._power(e, scope)
+            case Binary():
+                name = e.op if e.op in OPS else BINARY_SYMBOLS[e.op]
+                return self.op(name, (self.expr(e.left, scope), self.expr(e.right, scope)), e.span)
+            case Compare():
+                return self._compare(e, scope)
+            case Select():
+                then, condition, otherwise = (self.expr(x, scope) for x in (e.then, e.condition, e.otherwise))
+                return self.op("select", (condition, then, otherwise), e.span)
+            case CallSyntax():
+                return self._call(e, scope)
+            case ReduceSyntax():
+                return self._reduce(e, scope)
+            case FoldSyntax():
+                return self._fold(e, scope)
+
+    def _number(self, e: Number) -> Term:
+        cell = Cell("float" if isinstance(e.value, float) else "number")
+        return Term(cell, lambda: literal(e, cell.resolved), e.span)
+
+    def op(self, name: str, args: tuple[Term, ...], span: Span) -> Term:
+        """The term of an op over terms, which are united and converted as its signature says."""
+        row = OPS[name]
+        letters, _, out = row.signature.partition("->")
+        shown = f"`{row.symbol or name}`" if name != "select" else "`if … else`"
+        same = [a for a, letter in zip(args, letters, strict=True) if letter == "T"]
+        if name in ("lt", "le", "gt", "ge", "eq", "ne") and any(a.soft for a in same):
+            same = [convert(a, known(I64)) if a.cell.known is I32 else a for a in same]  # i64(a) < N: i32(N) could wrap
+        cell, soft, joined = self.join(tuple(same), row.types, shown, span)
+        rest = iter(joined)
+        final = tuple(next(rest) if letter == "T" else self.condition(a, shown) for a, letter in zip(args, letters, strict=True))
+        result = known(BOOL) if out == "b" else cell
+        return Term(result, lambda: Call(name, tuple(a.build() for a in final), result.resolved, span=span), span, soft and out == "T")
+
+    def condition(self, term: Term, what: str) -> Term:
+        """The term, which must be a bool."""
+        if term.cell.known is not BOOL:
+            found = term.cell.describe()
+            raise TypeError_(f"{what} needs a condition, and this is {found}", term.span, "compare it: `… != 0`")
+        return term
+
+    def join(self, terms: tuple[Term, ...], types: Types, what: str, span: Span) -> tuple[Cell, bool, tuple[Term, ...]]:
+        """One cell for terms that must have one type; soft ones are converted to what they meet. Also whether the result is soft."""
+        hard = any(not t.soft and not t.neutral for t in terms)
+        stays = not hard and types is not Types.FLOAT and any(t.soft for t in terms)
+        cell = known(I64) if stays else Cell(_KINDS[types])
+        done: list[Term] = []
+        for t in terms:
+            if t.soft and not stays:
+                done.append(convert(t, cell))
+                continue
+            before = Cell(cell.find().kind, cell.known)
+            if not unite(cell, t.cell):
+                raise self._mismatch(before, t, terms, types, what)
+            done.append(t)
+        if cell.known is not None and cell.known not in types:
+            raise self._wrong(what, types, next((t for t in terms if not t.soft), terms[0]), span)
+        for t in terms:
+            target = cell.find()
+            if t.soft and not stays and target.dtype is BOOL:
+                raise self._wrong(what, types, t, span)
+        return cell, stays, tuple(done)
+
+    def _wrong(self, what: str, types: Types, term: Term, span: Span) -> TypeError_:
+        found = term.cell.describe()
+        if what == "`/`":
+            return TypeError_(f"`/` is for floats, and `{source_text(term.span)}` is {found}", span, "write `//` to round down, or convert: `f64(…)`")
+        hint = "convert it: `f32(…)` or `f64(…)`" if types is Types.FLOAT else "convert it: `i64(…)`"
+        return TypeError_(f"{what} is for {_WORDS[types]}, and `{source_text(term.span)}` is {found}", term.span, hint)
+
+    def _mismatch(self, before: Cell, term: Term, terms: tuple[Term, ...], types: Types, what: str) -> TypeError_:
+        if before.dtype is None or (term.cell.known is not None and term.cell.known not in types):
+            return self._wrong(what, types, term, term.span)
+        other = next((t for t in terms if t.cell.known is before.dtype and t is not term), terms[0])
+        message = f"{what} needs one type: `{source_text(other.span)}` is {before.describe()}, `{source_text(term.span)}` is {term.cell.describe()}"
+        return TypeError_(message, term.span, _conversion(before.dtype, term, other))
+
+    def _power(self, e: Binary, scope: Scope) -> Term:
+        base = self.expr(e.left, scope)
+        if not isinstance(e.right, Number) or isinstance(e.right.value, float):
+            exponent = self.expr(e.right, scope)
+            if base.cell.known is not None and base.cell.known.is_int and not base.soft and (exponent.soft or not _is_float(exponent)):
+                raise TypeError_("an integer is raised to a literal power only", e.right.span, "write the number, or convert: `f64(…)`")
+            return self.op("pow", (base, exponent), e.span)
+        cell, soft, (base,) = self.join((base,), Types.NUMBER, "`**`", e.span)
+        number = e.right
+        count = literal(number, I64)
+
+        def build() -> Expr:
+            dtype = cell.resolved
+            if count.bits < 0 and dtype.is_int:
+                raise TypeError_("an integer to a negative power is no integer", number.span, "convert the base: `f64(…)`")
+            return Call("powi", (base.build(), count), dtype, span=e.span)
+
+        return Term(cell, build, e.span, soft)
+
+    def _compare(self, e: Compare, scope: Scope) -> Term:
+        terms = [self.expr(x, scope) for x in e.operands]
+        links = [
+            self.op(BINARY_SYMBOLS[op], (a, b), a.span.to(b.span)) for op, a, b in zip(e.ops, terms[:-1], terms[1:], strict=True)
+        ]
+        total = links[0]
+        for link in links[1:]:
+            total = self.op("and", (total, link), e.span)
+        return total
+
+    def _call(self, e: CallSyntax, scope: Scope) -> Term:
+        name = e.function.name
+        row = OPS[name]
+        if len(e.args) != row.arity:
+            many = f"{row.arity} argument{'s' * (row.arity != 1)}"
+            hint = f"nest them: `{name}({name}(a, b), c)`" if name in ("min", "max", "fmin", "fmax", "hypot") and len(e.args) > 2 else None
+            if name in REDUCTIONS and len(e.args) == 1:
+                hint = f"`{name}(a, b)` of two values, or `{name}(i: …)` over an index"
+            raise TypeError_(f"`{name}` takes {many}, and {len(e.args)} {'is' if len(e.args) == 1 else 'are'} given", e.span, hint)
+        if row.cast is None:
+            return self.op(name, tuple(self.expr(a, scope) for a in e.args), e.span)
+        target, arg = reads_as(row.cast), e.args[0]
+        if isinstance(arg, Number) and row.cast is target and target is not BOOL and (isinstance(arg.value, int) or target.is_float):
+            return Term(known(target), lambda: replace(literal(arg, target), span=e.span), e.span)
+        inner = self.expr(arg, scope)
+        return Term(known(target), lambda: Call(name, (inner.build(),), target, span=e.span), e.span)
+
+    def integer(self, e: SyntaxExpr, scope: Scope, what: str) -> Term:
+        """The term of an index, bound or count: i64, or i32 widened."""
+        term = self.expr(e, scope)
+        if term.cell.known is I32:
+            return convert(term, known(I64))
+        if not unite(known(I64), term.cell):
+            hint = "write `//` to divide and round down, or convert: `i64(…)`" if _is_float(term) else "convert it: `i64(…)`"
+            raise TypeError_(f"{what} is an i64, and `{source_text(e.span)}` is {term.cell.describe()}", e.span, hint)
+        return term
+
+    def _load(self, e: Index, scope: Scope) -> Term:
+        symbol = self.symbols.get(e.array.name)
+        if symbol is None:
+            if e.array.name in scope or e.array.name in self.sizes:
+                raise ShapeError(f"`{e.array.name}` is a number, not an array", e.span, f"write `{e.array.name}`")
+            raise self.unknown(e.array, {})
+        if symbol.rank != len(e.indices):
+            raise rank_error(symbol, len(e.indices), e.span)
+        if symbol.role == "param" and symbol.rank == 0:
+            raise ShapeError(f"`{symbol.name}` is a scalar", e.span, f"write `{symbol.name}`")
+        indices = tuple(self.integer(i, scope, "an index") for i in e.indices)
+        cell, default = symbol.cell, None
+        if e.default is not None:
+            value = self.expr(e.default, scope)
+            (default,) = self.meet((value,), symbol.cell, f"the default of `{symbol.name}`")
+
+        def build() -> Expr:
+            return Load(symbol.name, tuple(i.build() for i in indices), cell.resolved, default and default.build(), span=e.span)
+
+        return Term(cell, build, e.span)
+
+    def meet(self, terms: tuple[Term, ...], cell: Cell, what: str) -> tuple[Term, ...]:
+        """The terms as values of `cell`: soft ones converted, others united with it."""
+        done: list[Term] = []
+        for t in terms:
+            number = cell.known is not BOOL
+            if t.soft and number and cell.known is not I64:
+                done.append(convert(t, cell))
+                continue
+            before = cell.describe()
+            if not unite(cell, t.cell):
+                hint = _conversion(cell.known, t, None) if cell.known is not None else None
+                raise TypeError_(f"{what} is {before}, and `{source_text(t.span)}` is {t.cell.describe()}", t.span, hint)
+            done.append(t)
+        return tuple(done)
+
+    def bounds(self, r: Range, scope: Scope) -> Callable[[], tuple[Expr, Expr]] | None:
+        """The bounds that a range gives, to build later; None where they are to be inferred."""
+        if r.lo is None or r.hi is None:
+            return None
+        lo, hi = (self.integer(x, scope, "a bound") for x in (r.lo, r.hi))
+        return lambda: (lo.build(), hi.build())
+
+    def _reduce(self, e: ReduceSyntax, scope: Scope) -> Term:
+        row = REDUCTIONS[e.kind.name]
+        given: list[tuple[str, Span, Callable[[], tuple[Expr, Expr]] | None]] = []
+        inner = dict(scope)
+        for r in e.ranges:
+            if any(r.index.name == n for n, _, _ in given):
+                raise NameError_(f"`{r.index.name}` is bound twice", r.index.span, "rename one of them")
+            given.append((r.index.name, r.index.span, self.bounds(r, inner)))
+            inner = self.binder(r.index, inner)
+        wanted = 2 if row.name == "expsum" else 1
+        if len(e.bodies) != wanted:
+            hint = "write `expsum(j: score, value)`" if wanted == 2 else None
+            raise TypeError_(f"`{row.name}` takes {wanted} expression{'s' * (wanted > 1)} after the colon, and {len(e.bodies)} given", e.span, hint)
+        shown = f"`{row.name}`"
+        terms = tuple(self.expr(b, inner) for b in e.bodies)
+        if row.types is Types.BOOL:
+            bodies, cell, soft = tuple(self.condition(t, shown) for t in terms), known(BOOL), False
+        else:
+            cell, soft, bodies = self.join(terms, row.types, shown, e.span)
+        result = known(I64) if row.name in ("argmax", "argmin") else cell
+
+        def build() -> Expr:
+            built = tuple(b.build() for b in bodies)
+            binders = self.infer(given, built, f"{row.name}")
+            return Reduce(row.name, binders, built, result.resolved, span=e.span)  # type: ignore[arg-type]
+
+        return Term(result, build, e.span, soft and result is cell)
+
+    def infer(
+        self, given: list[tuple[str, Span, Callable[[], tuple[Expr, Expr]] | None]], bodies: tuple[Expr, ...], word: str
+    ) -> tuple[Binder, ...]:
+        """The binders of a reduction, innermost first so that later bounds count as uses."""
+        read, binders = list(bodies), list[Binder]()
+        for index, span, bounds in reversed(given):
+            if bounds is not None:
+                lo, hi = bounds()
+            else:
+                found = extent(index, read, self.shapes)
+                if found is None:
+                    raise range_error(index, span, f"{word}({index} in 0..N: …)")
+                lo, hi = const(0, I64), found
+            binders.insert(0, Binder(index, lo, hi))
+            read += [lo, hi]
+        return tuple(binders)
+
+    def _fold(self, e: FoldSyntax, scope: Scope) -> Term:
+        bounds = self.bounds(e.range, scope)
+        inner = self.binder(e.range.index, scope)
+        names = [c.name.name for c in e.carries]
+        inits = [self.expr(c.init, scope) for c in e.carries]
+        cells = [known(I64) if t.soft else t.cell for t in inits]
+        for c, cell in zip(e.carries, cells, strict=True):
+            self.refuse_name(c.name, "a carried value")
+            if names.count(c.name.name) > 1 or c.name.name == e.range.index.name:
+                raise NameError_(f"`{c.name.name}` is bound twice", c.name.span, "rename one of them")
+            inner[c.name.name] = Term(cell, _local(c.name, cell), c.name.span)
+        if len(e.updates) != len(names):
+            raise TypeError_(f"the fold carries {len(names)}, and {len(e.updates)} updates follow the colon", e.span, "give one update for each, in order")
+        updates = [self.meet((self.expr(u, inner),), cell, f"`{n}`")[0] for u, cell, n in zip(e.updates, cells, names, strict=True)]
+        condition = None if e.condition is None else self.condition(self.expr(e.condition, inner), "`while`")
+        if e.result.name not in names:
+            hint = suggestion(e.result.name, names) or f"it carries {', '.join(names)}"
+            raise NameError_(f"the fold carries no `{e.result.name}`", e.result.span, hint)
+        cell = cells[names.index(e.result.name)]
+
+        def build() -> Expr:
+            assert bounds is not None  # the grammar asks for the range of a fold
+            carries = tuple(Carry(n, i.build(), u.build()) for n, i, u in zip(names, inits, updates, strict=True))
+            binder = Binder(e.range.index.name, *bounds())
+            return Fold(binder, carries, condition and condition.build(), e.result.name, cell.resolved, span=e.span)
+
+        return Term(cell, build, e.span)
+
+
+def _local(name: Name, cell: Cell) -> Callable[[], Expr]:
+    return lambda: Local(name.name, cell.resolved, span=name.span)
+
+
+def _at(build: Callable[[], Expr], span: Span) -> Callable[[], Expr]:
+    return lambda: replace(build(), span=span)
+
+
+def _is_float(term: Term) -> bool:
+    cell = term.cell.find()
+    return cell.kind == "float" or (cell.dtype is not None and cell.dtype.is_float)
+
+
+def _conversion(wanted: DType | None, term: Term, other: Term | None) -> str | None:
+    if wanted is None or wanted is BOOL or term.cell.known is BOOL:
+        return "compare it: `… != 0`" if wanted is BOOL else "select: `1 if c else 0`"
+    if term.cell.known is None and not _is_float(term):
+        return None
+    if term.cell.known is None and wanted.is_int:
+        return f"write an integer, or convert the other side: `f64({source_text(other.span)})`" if other else "write an integer"
+    return f"convert one: `{wanted}({source_text(term.span)})`"
+
+
+def literal(e: Number, dtype: DType) -> Const:
+    """The constant of `dtype`, or a TypeError_ where it does not fit."""
+    value = e.value
+    if dtype.is_int and isinstance(value, int) and not -(1 << dtype.bits - 1) <= value < 1 << dtype.bits - 1:
+        raise TypeError_(f"{value} does not fit {dtype}", e.span, f"{dtype} ends at {(1 << dtype.bits - 1) - 1}")
+    try:
+        return const(value, dtype, e.span)
+    except OverflowError:
+        raise TypeError_(f"{value} does not fit {dtype}", e.span, "write it with an exponent") from None
+
+
+def source_text(span: Span) -> str:
+    """The text under a span, shortened."""
+    line = span.source.line(span.line)
+    text = line[span.column - 1 : span.end_column - 1] if span.end_line == span.line else line[span.column - 1 :] + " …"
+    return text if len(text) <= 40 else text[:38] + " …"
+
+
+def rank_error(symbol: Symbol, given: int, span: Span) -> ShapeError:
+    """The error for a wrong number of indices."""
+    if symbol.rank == 0:
+        return ShapeError(f"`{symbol.name}` is a scalar, and {given} indices are given", span, f"write `{symbol.name}`")
+    dots = ", ".join("ijklmnop"[: symbol.rank])
+    many = f"{given} {'index is' if given == 1 else 'indices are'}"
+    return ShapeError(f"`{symbol.name}` has rank {symbol.rank}, and {many} given", span, f"write `{symbol.name}[{dots}]`")
+
+
+def range_error(index: str, span: Span, example: str) -> ShapeError:
+    """The error for an index whose range does not follow from a read."""
+    return ShapeError(f"the range of `{index}` does not follow: no array is read at `{index}` alone", span, f"give it: `{example}`")
