@@ -230,9 +230,18 @@ def _load(commands: tuple[str, ...]) -> Any:
         # Each span copies the whole text it lies in, so a command is parsed by itself.
         try:
             egraph.run_program(*egraph.parse_program(command))
-        except egg.EggSmolError as error:
-            raise EGraphError(f"egglog refuses a command: {error}\n  {command}") from error
+        except BaseException as error:
+            if _is_egglogs(error):
+                raise EGraphError(f"egglog refuses {command}: {error}") from error
+            raise
     return egraph
+
+
+def _is_egglogs(error: BaseException) -> bool:
+    """Whether egglog is at fault. A Rust panic derives from BaseException alone: its module tells."""
+    from egglog import bindings as egg
+
+    return isinstance(error, egg.EggSmolError) or type(error).__module__ == "pyo3_runtime"
 
 
 @contextmanager
@@ -248,12 +257,9 @@ def session(commands: tuple[str, ...]) -> Iterator[Session]:
         loaded.egraph.run_program(egg.Push(1))
         yield Session(loaded.egraph, _names)
         loaded.egraph.run_program(egg.Pop(egg.RustSpan("", 0, 0), 1))
-    except egg.EggSmolError as error:
-        raise EGraphError(f"egglog stopped: {error}") from error
     except BaseException as error:
-        # A Rust panic derives from BaseException, and is told apart by its module alone.
-        if type(error).__module__ == "pyo3_runtime":
-            raise EGraphError(f"egglog failed: {error}") from None
+        if _is_egglogs(error):
+            raise EGraphError(f"egglog stopped: {error}") from error
         raise
     loaded.kernels += 1
     kept[commands] = loaded

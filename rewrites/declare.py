@@ -108,7 +108,9 @@ def _free_rule(name: str, columns: tuple[str, ...]) -> str:
     xs = [i for i, sort in enumerate(columns) if sort == "X"]
     facts += [f"(= b{i} (bit a{i}))" for i in xs]
     if name in ("Ix", "Loc"):
-        mask = "b0"
+        # A variable brings along those that its range depends on: where they are bound anew, it has no place.
+        facts += ["(= l (free (XLo a0)))", "(= h (free (XHi a0)))"]
+        mask = _union(["b0", "l", "h"])
     elif not xs:
         mask = _union(list(of.values()))
     else:

@@ -1,0 +1,208 @@
+"""Turns a saturated e-graph into costs: own cycles of each e-node, and the classes it needs.
+
+A value lives at the outermost loop that binds its free indices: a node costs its cycles × the extents of the free indices of its
+class, and is paid once however many loops around read it. A reduction pays its own index besides.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from kernel_ir.dtypes import DType
+from kernel_ir.ops import REDUCTIONS
+from rewrites.adapter import Frozen
+from rewrites.declare import DTYPES_BY_CODE, OP_OF_CONSTRUCTOR
+from rewrites.temporaries import unversioned
+from rewrites.terms import Term, Variable
+
+DEFAULT_SIZE: Final = 1024
+"""Every size that the user does not give."""
+LEAVES: Final = ("Lit", "Size", "Par", "Ix", "Loc")
+SMALLEST: Final = 0.01
+"""A node that is not a leaf costs at least this, in cycles: two forms never tie because one more step is free."""
+
+NodeCost = Callable[[str, DType], float]
+"""Reciprocal throughput, in cycles, of an op of the op table, or of "load" for a stored dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """What a proposal values: arithmetic, loads, and passes (each turn of a reduction's loop), relative to the machine's cycles."""
+
+    name: str
+    arithmetic: float
+    load: float
+    turn: float
+
+
+WEIGHTINGS: Final = (
+    Weighting("balanced", 1.0, 1.0, 0.25),
+    Weighting("arithmetic", 1.0, 0.05, 0.01),
+    Weighting("memory", 0.2, 4.0, 4.0),
+)
+
+
+def extents(terms: tuple[Term, ...], variables: Mapping[str, Variable], sizes: Mapping[str, int]) -> dict[str, float]:
+    """The mean length of each variable's range: sizes not given are 1024, a bound that reads an outer index takes it at its middle."""
+    middle: dict[str, float] = {}
+    lengths: dict[str, float] = {}
+
+    def value(number: int) -> float:
+        term = terms[number]
+        match term.name:
+            case "Lit":
+                return float(term.args[1])
+            case "Size":
+                return float(sizes.get(str(term.args[0]), DEFAULT_SIZE))
+            case "Ix":
+                return middle.get(str(term.args[0]), 0.0)
+            case _:
+                pass
+        below = [value(c) for c in term.children]
+        match term.name:
+            case "i_add":
+                return below[0] + below[1]
+            case "i_sub":
+                return below[0] - below[1]
+            case "i_mul":
+                return below[0] * below[1]
+            case "i_floordiv":
+                return below[0] // below[1] if below[1] else 0.0
+            case "i_min":
+                return min(below)
+            case "i_max":
+                return max(below)
+            case _:
+                return float(DEFAULT_SIZE)
+
+    for name, variable in variables.items():
+        lo, hi = value(variable.lo), value(variable.hi)
+        middle[name] = (lo + hi - 1) / 2
+        lengths[name] = max(1.0, hi - lo)
+    return lengths
+
+
+@dataclass(frozen=True, slots=True)
+class CostGraph:
+    """E-nodes as arrays: `own[i]` the cycles of node i, `classes[i]` its class, and an edge from `parent[e]` to the class `child[e]`.
+
+    Nodes beyond those of the frozen graph, and their classes, are the shared exponentials of `expsum`s over equal scores.
+    """
+
+    own: np.ndarray
+    classes: np.ndarray
+    parent: np.ndarray
+    child: np.ndarray
+    roots: tuple[int, ...]
+    count: int
+
+    @property
+    def size(self) -> int:
+        return len(self.own)
+
+
+def cost_graph(
+    frozen: Frozen,
+    variables: Mapping[str, Variable],
+    lengths: Mapping[str, float],
+    stored: Mapping[str, DType],
+    node_cost: NodeCost,
+    weighting: Weighting,
+    roots: tuple[int, ...],
+) -> CostGraph:
+    """The costs of a frozen graph; `stored` gives the dtype in which each array lies in memory, `roots` the classes that are needed."""
+    loops = _Loops(variables, lengths)
+    cycles = _cycles(node_cost, weighting, stored)
+    own: list[float] = []
+    classes = list(frozen.classes)
+    parent: list[int] = []
+    child: list[int] = []
+    shared: dict[tuple[str, int], int] = {}
+    total = len(frozen.free)
+    for i, (node, home) in enumerate(zip(frozen.nodes, frozen.classes, strict=True)):
+        around = loops.extent(frozen.free[home])
+        own.append(_own(node, around, loops, cycles, weighting))
+        needs = node.children
+        if node.name == "R_expsum":
+            lo, hi, score, value = needs
+            exponential = shared.setdefault((node.variables[0], score), total + len(shared))
+            needs = (lo, hi, exponential, value)
+        parent.extend([i] * len(needs))
+        child.extend(needs)
+    for (variable, score), home in shared.items():
+        around = loops.extent(frozen.free[score] | 1 << variables[variable].bit)
+        step = sum(cycles(op, _FLOAT) for op in ("f_exp", "f_sub", "f_max"))
+        parent.append(len(own))
+        child.append(score)
+        own.append(max(SMALLEST, step) * around)
+        classes.append(home)
+    arrays = (np.array(parent, np.int64), np.array(child, np.int64))
+    return CostGraph(np.array(own), np.array(classes, np.int64), *arrays, roots, total + len(shared))
+
+
+_FLOAT: Final = 3
+
+
+class _Loops:
+    """Extents of sets of variables, given as masks; carries count as their fold's index."""
+
+    def __init__(self, variables: Mapping[str, Variable], lengths: Mapping[str, float]) -> None:
+        self.lengths = lengths
+        self._bits = [(1 << v.bit, 1 << variables[v.loop].bit if v.loop else 1 << v.bit) for v in variables.values()]
+        self._length = {1 << v.bit: lengths[v.name] for v in variables.values()}
+        self._extents: dict[int, float] = {}
+
+    def extent(self, mask: int) -> float:
+        """The product of the extents of the variables in `mask`."""
+        known = self._extents.get(mask)
+        if known is None:
+            loops = {loop for bit, loop in self._bits if mask & bit}
+            known = 1.0
+            for loop in sorted(loops):
+                known *= self._length[loop]
+            self._extents[mask] = known
+        return known
+
+
+def _cycles(node_cost: NodeCost, weighting: Weighting, stored: Mapping[str, DType]) -> Callable[[str, int], float]:
+    """Weighted cycles of one constructor, looked up once."""
+    known: dict[tuple[str, int], float] = {}
+
+    def cycles(name: str, code: int) -> float:
+        key = (name, code)
+        if key not in known:
+            if name.startswith("load:"):
+                known[key] = node_cost("load", stored.get(name[5:], DTYPES_BY_CODE[code])) * weighting.load
+            else:
+                known[key] = node_cost(OP_OF_CONSTRUCTOR[name].name, DTYPES_BY_CODE[code]) * weighting.arithmetic
+        return known[key]
+
+    return cycles
+
+
+def _own(node: Term, around: float, loops: _Loops, cycles: Callable[[str, int], float], weighting: Weighting) -> float:
+    name = node.name
+    if name in LEAVES:
+        return 0.0
+    if name.startswith("Load"):
+        return max(SMALLEST, cycles(f"load:{unversioned(str(node.args[1]))}", node.code)) * around
+    if not node.is_loop:
+        return max(SMALLEST, cycles(name, node.code)) * around
+    turns = around * loops.lengths[node.variables[0]]
+    return max(SMALLEST, sum(cycles(op, node.code) for op in _combines(node)) + weighting.turn) * turns
+
+
+def _combines(node: Term) -> Iterator[str]:
+    """The constructors of what a loop does each turn besides its body."""
+    letter = "f" if node.code >= _FLOAT else "i" if node.code else "b"
+    match node.name:
+        case "R_expsum":
+            yield from ("f_mul", "f_add")
+        case "R_argmax" | "R_argmin":
+            yield f"{letter}_lt"
+        case name if name.startswith("R_"):
+            yield f"{letter}_{REDUCTIONS[name[2:]].combine}"
+        case _:
+            yield "i_add"

@@ -1,0 +1,90 @@
+"""Turns a kernel's facts (`where N >= 2, 0 <= idx, idx < V`) into what the analyses know of terms."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from kernel_ir.nodes import Call, Const, Expr, Kernel, Load
+from rewrites.adapter import Fact
+from rewrites.terms import Term
+
+Encode = Callable[[Expr], int]
+SWAPPED: Final = {"gt": "lt", "ge": "le"}
+
+
+def kernel_facts(kernel: Kernel, encode: Encode, terms: Sequence[Term]) -> tuple[Fact, ...]:
+    """Facts about terms: `encode` gives the term of a scalar expression, `terms` is what the statements read.
+
+    A fact about an array holds for each element that a term reads from the array as it was at the call.
+    """
+    found: dict[Fact, None] = {}
+    for fact in (*kernel.facts, *kernel.implied):
+        for part in _conjuncts(fact):
+            for name, a, b in _comparisons(part):
+                for x in _readings(a, kernel, encode, terms):
+                    for y in _readings(b, kernel, encode, terms):
+                        found.update(dict.fromkeys(_facts(name, a, x, b, y)))
+    return tuple(found)
+
+
+def _conjuncts(e: Expr) -> Iterator[Expr]:
+    if isinstance(e, Call) and e.op == "and":
+        for arg in e.args:
+            yield from _conjuncts(arg)
+    else:
+        yield e
+
+
+def _comparisons(e: Expr) -> Iterator[tuple[str, Expr, Expr]]:
+    if isinstance(e, Call) and len(e.args) == 2:
+        a, b = e.args
+        if e.op in SWAPPED:
+            yield SWAPPED[e.op], b, a
+        elif e.op in ("lt", "le", "eq"):
+            yield e.op, a, b
+
+
+def _readings(e: Expr, kernel: Kernel, encode: Encode, terms: Sequence[Term]) -> tuple[int, ...]:
+    """The terms that an operand stands for: each element read of an array, or the one scalar."""
+    if isinstance(e, Load) and kernel.arrays[e.array].rank:
+        name = f"Load{kernel.arrays[e.array].rank}"
+        return tuple(i for i, term in enumerate(terms) if term.name == name and term.args[1] == e.array)
+    if any(isinstance(x, Load) and kernel.arrays[x.array].rank for x in _below(e)):
+        return ()
+    return (encode(e),)
+
+
+def _below(e: Expr) -> Iterator[Expr]:
+    from kernel_ir.walk import subtrees
+
+    return subtrees(e)
+
+
+def _facts(name: str, a: Expr, x: int, b: Expr, y: int) -> Iterator[Fact]:
+    """What `a name b` says, x and y being their terms."""
+    if a.dtype.is_float:
+        yield from _float_facts(name, a, x, b, y)
+    elif a.dtype.is_int:
+        yield from _integer_facts(name, a, x, b, y)
+
+
+def _integer_facts(name: str, a: Expr, x: int, b: Expr, y: int) -> Iterator[Fact]:
+    if name == "eq":
+        yield Fact("union", (x, y))
+        return
+    yield Fact("Lt" if name == "lt" else "Le", (x, y))
+    step = 1 if name == "lt" else 0
+    if isinstance(a, Const):
+        yield Fact("lo", (y,), int(a.value) + step)
+    if isinstance(b, Const):
+        yield Fact("hi", (x,), int(b.value) - step)
+
+
+def _float_facts(name: str, a: Expr, x: int, b: Expr, y: int) -> Iterator[Fact]:
+    # A comparison that holds has no NaN in it.
+    yield Fact("NotNan", (x,))
+    yield Fact("NotNan", (y,))
+    if isinstance(a, Const) and name != "eq" and a.value >= 0.0:
+        positive = a.value > 0.0 or name == "lt"
+        yield Fact("Positive" if positive else "NonNeg", (y,))
+    if isinstance(b, Const) and name != "eq" and (b.value < 0.0 or (b.value == 0.0 and name == "lt")):
+        yield Fact("NonZero", (x,))
