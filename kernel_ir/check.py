@@ -10,13 +10,10 @@ from kernel_ir.errors import NameError_, ShapeError, Span, TypeError_
 from kernel_ir.infer import RESERVED, Symbol, Typer
 from kernel_ir.module import Module
 from kernel_ir.nodes import ArrayType, Binder, Expr, Kernel, Param, Reduce, const
+from kernel_ir.ranges import INDEX_NAMES
 from kernel_ir.statements import Statements
 from kernel_ir.syntax import File, KernelSyntax, Name, ParamSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, subtrees
 from kernel_ir.terms import known
-
-
-INDEX_NAMES = (*"ijklmnopq", *(f"i{n}" for n in range(100)))
-"""Names for the indices of a fact about whole arrays, first choice first."""
 
 
 def check(file: File) -> Module:

@@ -9,7 +9,7 @@ from kernel_ir.errors import KernelError, NameError_, ShapeError, Span, TypeErro
 from kernel_ir.expand import MAX_DEPTH, suggestion
 from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
 from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, OPS, REDUCTIONS, Types
-from kernel_ir.ranges import Shapes, extent
+from kernel_ir.ranges import ZERO, extent, inside
 from kernel_ir.syntax import (
     Binary,
     CallSyntax,
@@ -25,7 +25,7 @@ from kernel_ir.syntax import (
     SyntaxExpr,
     Unary,
 )
-from kernel_ir.terms import Cell, Kind, Term, admits, convert, known, unite
+from kernel_ir.terms import Cell, Kind, Term, convert, known, unite
 
 RESERVED: Final = frozenset(OPS) | frozenset(REDUCTIONS) | frozenset(DTYPES) | {"inf", "nan", "true", "false"}
 """Names of the language, which nothing else may take; `pi` and `e` may be taken."""
@@ -344,17 +344,15 @@ class Typer:
         self, given: list[tuple[str, Span, Callable[[], tuple[Expr, Expr]] | None]], bodies: tuple[Expr, ...], word: str
     ) -> tuple[Binder, ...]:
         """The binders of a reduction, innermost first so that later bounds count as uses."""
-        read, binders = list(bodies), list[Binder]()
+        binders: list[Binder] = []
         for index, span, bounds in reversed(given):
             if bounds is not None:
                 lo, hi = bounds()
             else:
-                found = extent(index, read, self.shapes)
-                if found is None:
+                lo, hi = ZERO, extent(index, inside(binders, bodies), self.shapes)
+                if hi is None:
                     raise range_error(index, span, f"{word}({index} in 0..N: …)")
-                lo, hi = const(0, I64), found
             binders.insert(0, Binder(index, lo, hi))
-            read += [lo, hi]
         return tuple(binders)
 
     def _fold(self, e: FoldSyntax, scope: Scope) -> Term:

@@ -3,7 +3,7 @@
 The checker and the printer both ask here, so the printer can leave out exactly the ranges that the checker would infer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,8 @@ from kernel_ir.walk import children, free
 
 Shapes = Mapping[str, tuple[Expr, ...]]
 ZERO: Final = const(0, I64)
+INDEX_NAMES: Final = (*"ijklmnopq", *(f"i{n}" for n in range(100)))
+"""Names for the indices of a fact about whole arrays, first choice first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,23 @@ def extent(index: str, exprs: Iterable[Expr], shapes: Shapes) -> Expr | None:
         elif not same(first.extent, use.extent):
             raise _conflict(index, first, use)
     return None if first is None else first.extent
+
+
+def inside(later: Iterable[Binder], bodies: Iterable[Expr]) -> tuple[Expr, ...]:
+    """The expressions of a reduction in which an index is in scope: its bodies, and the bounds of later binders, last first."""
+    return (*bodies, *(bound for b in reversed(tuple(later)) for bound in (b.lo, b.hi)))
+
+
+def inferred_extent(
+    index: str, target: str, indices: tuple[Expr, ...], read: Iterable[Expr], shapes: Shapes, temps: Container[str]
+) -> Expr | None:
+    """The extent of a statement's index that is given no range: its target's, or for a temporary that of the arrays it reads, or
+    how far earlier statements reach. None where nothing tells it."""
+    dims = [d for d, i in enumerate(indices) if isinstance(i, IndexRef) and i.name == index]
+    declared = shapes[target][dims[0]] if target in shapes and dims else None
+    if declared is not None and target not in temps:
+        return declared
+    return extent(index, read, shapes) or declared
 
 
 def _conflict(index: str, a: Use, b: Use) -> ShapeError:
@@ -196,6 +215,24 @@ def enclosing(a: Expr, b: Expr) -> Expr | None:
     if at_most(a, b) or isinstance(a, Const):
         return b
     return None
+
+
+def grown(before: tuple[Expr, ...] | None, stmt: Assign) -> tuple[Expr, ...]:
+    """The shape of a temporary that had shape `before`, enclosing what `stmt` defines; a ShapeError where that is not plain."""
+    name, shape = stmt.target, list[Expr]()
+    for dim, new in enumerate(extents(stmt)):
+        if new is None or free(new):
+            what = f"the shape of `{name}` does not follow from this index"
+            raise ShapeError(what, stmt.indices[dim].span, f"make `{name}` an output, or give the index a range from 0 to a size")
+        both = new if before is None else enclosing(before[dim], new)
+        if both is None:
+            from kernel_ir.printer import expr_text
+
+            old = expr_text(before[dim]) if before else ""
+            what = f"how long `{name}` is does not follow: one statement reaches {old}, this one {expr_text(new)}"
+            raise ShapeError(what, stmt.span, f"make `{name}` an output with a shape")
+        shape.append(both)
+    return tuple(shape)
 
 
 def ordered(binders: Iterable[Binder]) -> tuple[Binder, ...]:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from kernel_ir.dtypes import I64
 from kernel_ir.errors import CoverageError, KernelError, NameError_, ShapeError, Span
 from kernel_ir.infer import RESERVED, Scope, Symbol, Typer, range_error, rank_error
-from kernel_ir.nodes import ArrayType, Assign, Binder, Const, Expr, IndexRef, Param, Repeat, Stmt, const
+from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Param, Repeat, Stmt, const
 from kernel_ir.ops import Types
-from kernel_ir.ranges import ZERO, enclosing, extent, extents, ordered
+from kernel_ir.ranges import ZERO, grown, inferred_extent, ordered
 from kernel_ir.syntax import AssignSyntax, FoldSyntax, Index, Name, Number, Range, ReduceSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, children
 from kernel_ir.terms import Term, known
-from kernel_ir.walk import free
 
 Later = Callable[[], Stmt]
 Bounds = Callable[[], tuple[Expr, Expr]] | None
@@ -142,39 +141,15 @@ class Statements:
             if bounds is not None:
                 lo, hi = next(pair for m, pair, _ in explicit if m == n)
             else:
-                lo, hi = ZERO, self._extent(n, name, built, read)
+                lo, hi = ZERO, inferred_extent(n, name, built, read, self.typer.shapes, self.temps)
                 if hi is None:
                     raise range_error(n, span, f"{name}[…] = … for {n} in 0..N")
             binders.append(Binder(n, lo, hi))
         final = ordered(binders) if any(b is None for _, b, _ in given) else tuple(binders)
         stmt = Assign(name, built, s.op, body, final, condition, s.otherwise is not None, span=s.span)
         if name in self.temps:
-            self._grow(stmt, s)
+            self.typer.shapes[name] = grown(self.typer.shapes.get(name), stmt)
         return stmt
-
-    def _extent(self, index: str, target: str, indices: tuple[Expr, ...], read: list[Expr]) -> Expr | None:
-        """The extent of an index without a range: the target's, where its shape is declared; else that of the arrays that are read."""
-        return inferred_extent(index, target, indices, read, self.typer.shapes, target in self.temps)
-
-    def _grow(self, stmt: Assign, s: AssignSyntax) -> None:
-        """Makes the temporary's shape enclose what this statement defines."""
-        name = stmt.target
-        reach = extents(stmt)
-        before = self.typer.shapes.get(name)
-        shape: list[Expr] = []
-        for dim, new in enumerate(reach):
-            if new is None or free(new):
-                what = f"the shape of `{name}` does not follow from this index"
-                raise ShapeError(what, stmt.indices[dim].span, f"make `{name}` an output, or give the index a range from 0 to a size")
-            both = new if before is None else enclosing(before[dim], new)
-            if both is None:
-                from kernel_ir.printer import expr_text
-
-                old = expr_text(before[dim]) if before else ""
-                what = f"how long `{name}` is does not follow: one statement reaches {old}, this one {expr_text(new)}"
-                raise ShapeError(what, s.target_span, "make it an output with a shape")
-            shape.append(both)
-        self.typer.shapes[name] = tuple(shape)
 
     def temp_params(self) -> tuple[Param, ...]:
         """The temporaries with their types, in order of definition."""
@@ -182,17 +157,6 @@ class Statements:
         return tuple(
             Param(n, ArrayType(symbols[n].cell.resolved, self.typer.shapes[n]), span=span) for n, span in self.temps.items()
         )
-
-
-def inferred_extent(
-    index: str, target: str, indices: tuple[Expr, ...], read: list[Expr], shapes: dict[str, tuple[Expr, ...]], is_temp: bool
-) -> Expr | None:
-    """The extent that the checker gives an index of a statement without a range; None where nothing tells it."""
-    dims = [d for d, i in enumerate(indices) if isinstance(i, IndexRef) and i.name == index]
-    declared = shapes[target][dims[0]] if target in shapes and dims else None
-    if declared is not None and not is_temp:
-        return declared
-    return extent(index, read, shapes) or declared
 
 
 def _read_indices(e: SyntaxExpr, bound: frozenset[str] = frozenset()) -> list[Name]:
