@@ -102,7 +102,10 @@ _INTERVALS: Final = (
     ("u32", ("(= e (c_u32 t a))",), ("(set (lo e) 0)", f"(set (hi e) {2**32 - 1})")),
     ("nonzero_above", ("(> (lo e) 0)",), ("(NonZero e)",)),
     ("nonzero_below", ("(< (hi e) 0)",), ("(NonZero e)",)),
-    ("point", ("(= v (lo e))", "(= v (hi e))", "(= e (i_add t a b))"), ("(union e (Lit t v))",)),
+    *(
+        (f"point_{op}", (f"(= e (i_{op} t a b))", "(= v (lo e))", "(= v (hi e))"), ("(union e (Lit t v))",))
+        for op in ("add", "sub", "mul", "floordiv", "mod", "min", "max")
+    ),
 )
 
 _ORDER: Final = (
@@ -157,7 +160,8 @@ _FLOATS: Final = (
     ("finite", ("(Finite e)",), ("(NotNan e)",)),
     ("to_positive", ("(NonNeg e)", "(NonZero e)", "(NotNan e)"), ("(Positive e)",)),
     # exp underflows to zero and overflows to infinity: from an unknown argument it is only not negative.
-    *((f"{f}_nonneg", (f"(= e (f_{f} t a))",), ("(NonNeg e)",)) for f in ("exp", "exp2", "abs", "sqrt", "hypot")),
+    *((f"{f}_nonneg", (f"(= e (f_{f} t a))",), ("(NonNeg e)",)) for f in ("exp", "exp2", "abs", "sqrt")),
+    ("hypot_nonneg", ("(= e (f_hypot t a b))",), ("(NonNeg e)",)),
     *((f"{f}_positive", (f"(= e (f_{f} t a))", "(NonNeg a)", "(NotNan a)"), ("(Positive e)",)) for f in ("exp", "exp2")),
     *(
         (f"{f}_notnan", (f"(= e (f_{f} t a))", "(NotNan a)"), ("(NotNan e)",))
@@ -200,7 +204,7 @@ _FLOATS: Final = (
     ("max_positive_right", ("(= e (f_max t a b))", "(NotNan a)", "(Positive b)"), ("(Positive e)",)),
     ("min_nonneg", ("(= e (f_min t a b))", "(NonNeg a)", "(NonNeg b)"), ("(NonNeg e)",)),
     *(
-        (f"{f}_{fact.lower()}", (f"(= e (f_{f}))".replace("))", " t a b))"), f"({fact} a)", f"({fact} b)"), (f"({fact} e)",))
+        (f"{f}_{fact.lower()}", (f"(= e (f_{f} t a b))", f"({fact} a)", f"({fact} b)"), (f"({fact} e)",))
         for f in ("min", "max")
         for fact in ("NotNan", "Finite", "NonZero")
     ),
@@ -212,7 +216,7 @@ _FLOATS: Final = (
     ("sum_notnan", ("(= e (R_sum t x l h a))", "(>= t 3)", "(NonNeg a)", "(NotNan a)"), ("(NotNan e)",)),
     ("expsum_nonneg", ("(= e (R_expsum t x l h a v))", "(NonNeg v)"), ("(NonNeg e)",)),
     *(
-        (f"{r}_{fact.lower()}", (f"(= e (R_{r} t x l h a))", "(>= t 3)", f"({fact} a)"), (f"({fact} e)",))
+        (f"{r}_reduce_{fact.lower()}", (f"(= e (R_{r} t x l h a))", "(>= t 3)", f"({fact} a)"), (f"({fact} e)",))
         for r in ("max", "min")
         for fact in ("NotNan", "NonZero")
     ),

@@ -95,8 +95,8 @@ class _Elaborator:
                 if e.op == "+":
                     return self.pattern(e.operand, indices)
                 return self.apply(OPS[{"-": "neg", "~": "bnot", "not": "not"}[e.op]], [e.operand], indices, e.span)
-            case syntax.Binary("**", base, syntax.Number(int() as n)):
-                return self.apply(OPS["powi"], [base, syntax.Number(n, e.right.span)], indices, e.span)
+            case syntax.Binary(op="**", right=(syntax.Number(int()) | syntax.Unary("-", syntax.Number(int())))):
+                return self.apply(OPS["powi"], [e.left, e.right], indices, e.span)
             case syntax.Binary():
                 return self.apply(OPS["pow" if e.op == "**" else BINARY_SYMBOLS[e.op]], [e.left, e.right], indices, e.span)
             case syntax.Compare():
@@ -145,7 +145,7 @@ class _Elaborator:
     def comparison(self, e: syntax.Compare, indices: frozenset[str]) -> Pattern:
         links = [
             self.apply(OPS[_COMPARE[op]], [a, b], indices, e.span)
-            for op, a, b in zip(e.ops, e.operands, e.operands[1:], strict=True)
+            for op, a, b in zip(e.ops, e.operands[:-1], e.operands[1:], strict=True)
         ]  # fmt: skip
         whole = links[0]
         for link in links[1:]:
@@ -192,7 +192,7 @@ class _Elaborator:
                 return self.guard(g.body)
             case syntax.Compare():
                 return [
-                    self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands, g.operands[1:], strict=True)
+                    self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands[:-1], g.operands[1:], strict=True)
                 ]
             case syntax.CallSyntax() if g.function.name in GUARDS:
                 kind = GUARDS[g.function.name]

@@ -161,7 +161,7 @@ def _nowrap(p: Pattern, context: Context) -> Ways:
     return (facts,)
 
 
-_EXACT: Final[Mapping[str, str]] = {"add": "(+ {} {})", "sub": "(- {} {})", "mul": "(* {} {})", "neg": "(- 0 {})", "mod": "(% (+ (% {0} {1}) {1}) {1})"}
+_EXACT: Final[Mapping[str, str]] = {"add": "(+ {} {})", "sub": "(- {} {})", "mul": "(* {} {})", "neg": "(- 0 {})", "mod": "(% (+ (% {0} {1}) {1}) {1})", "min": "(min {} {})", "max": "(max {} {})"}
 
 
 def _exact(p: Pattern) -> str:
@@ -204,5 +204,9 @@ def _bound(p: Pattern, context: Context, end: Literal["lo", "hi"]) -> str:
             x, y = ((_bound(a, context, side), _bound(b, context, side)) for side in ("lo", "hi"))
             corners = [f"(* {u} {v})" for u in (x[0], y[0]) for v in (x[1], y[1])]
             return f"({pick} ({pick} {corners[0]} {corners[1]}) ({pick} {corners[2]} {corners[3]}))"
+        case Apply("mod", (_, Var() as n)) if n.name in context.constants:
+            return f"(min 0 (+ {bits_name(n)} 1))" if end == "lo" else f"(max 0 (- {bits_name(n)} 1))"
+        case Apply("min" | "max" as op, (a, b)):
+            return f"({op} {_bound(a, context, end)} {_bound(b, context, end)})"
         case _:
             return f"({end} {context.term(p)})"

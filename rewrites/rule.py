@@ -51,7 +51,9 @@ def phase(rule: Rule, lhs: Pattern, rhs: Pattern) -> Phase:
         return "select"
     if isinstance(rhs, Var | Lit) or (size(rhs) < size(lhs) and _uses_no_more(lhs, rhs)):
         return "shrink"
-    return "index" if rule.family == INDEX_FAMILY else "explore"
+    # Without a budget only what cannot grow.
+    settles = size(rhs) <= size(lhs) and _uses_no_more(lhs, rhs) and not rule.both
+    return "index" if rule.family == INDEX_FAMILY and settles else "explore"
 
 
 def _uses_no_more(lhs: Pattern, rhs: Pattern) -> bool:
