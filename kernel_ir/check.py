@@ -5,15 +5,18 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from kernel_ir import expand
+from kernel_ir.bounds import check_bounds
+from kernel_ir.coverage import check_coverage
 from kernel_ir.dtypes import BOOL, DTYPES, I64, DType, reads_as
 from kernel_ir.errors import NameError_, ShapeError, Span, TypeError_
 from kernel_ir.infer import RESERVED, Symbol, Typer
 from kernel_ir.module import Module
 from kernel_ir.nodes import ArrayType, Binder, Expr, Kernel, Param, Reduce, const
-from kernel_ir.ranges import INDEX_NAMES
+from kernel_ir.ranges import INDEX_NAMES, grown
 from kernel_ir.statements import Statements
 from kernel_ir.syntax import File, KernelSyntax, Name, ParamSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, subtrees
 from kernel_ir.terms import known
+from kernel_ir.walk import statements
 
 
 def check(file: File) -> Module:
@@ -29,26 +32,34 @@ def kernel(k: KernelSyntax) -> Kernel:
     params, outputs = (tuple(_param(p, typer) for p in ps) for ps in (k.params, k.outputs))
     typer.shapes.update({p.name: p.type.shape for p in (*params, *outputs) if p.type.shape or p.name in {o.name for o in outputs}})
     typer.later = {n: s for n, s in _targets(k.body) if n not in typer.symbols}
-    statements = Statements(typer)
+    typed = Statements(typer)
     facts = [_fact(f, typer) for f in k.facts]
-    later = [statements.type(s, {}) for s in k.body]
+    later = [typed.type(s, {}) for s in k.body]
     body = tuple(build() for build in later)
-    core = Kernel(k.name.name, params, outputs, tuple(f() for f in facts), body, tuple(typer.sizes), statements.temp_params(), span=k.name.span)
-    return replace(core, implied=_prove(core))
+    sizes, temps = tuple(typer.sizes), typed.temp_params()
+    core = Kernel(k.name.name, params, outputs, tuple(f() for f in facts), body, sizes, temps, span=k.name.span)
+    return proved(core)
 
 
-def _prove(k: Kernel) -> tuple[Expr, ...]:
-    """The facts that the bounds proof needed; raises a BoundsError or a CoverageError where a proof fails."""
-    from importlib.util import find_spec
-
-    if find_spec("kernel_ir.bounds") is None or find_spec("kernel_ir.coverage") is None:
-        return ()
-    from kernel_ir.bounds import check_bounds
-    from kernel_ir.coverage import check_coverage
-
+def proved(k: Kernel) -> Kernel:
+    """The kernel with the facts that its bounds proof needs as `implied`; raises a BoundsError or CoverageError where a proof fails."""
     implied = check_bounds(k)
     check_coverage(k)
-    return implied
+    return replace(k, implied=implied)
+
+
+def derived(k: Kernel) -> Kernel:
+    """A kernel that was made, not parsed, with what follows from its statements derived again: shapes of temporaries, implied facts.
+
+    The types of temporaries must be in `k.temps` already. Raises a KernelError where the kernel is not one that could be written.
+    """
+    dtypes = {t.name: t.type.dtype for t in k.temps}
+    shapes: dict[str, tuple[Expr, ...]] = {}
+    for s in statements(k.body):
+        if s.target in dtypes:
+            shapes[s.target] = grown(shapes.get(s.target), s)
+    temps = tuple(Param(n, ArrayType(dtypes[n], shape)) for n, shape in shapes.items())
+    return proved(replace(k, temps=temps))
 
 
 def _targets(body: tuple[StatementSyntax, ...]) -> list[tuple[str, Span]]:
@@ -85,9 +96,13 @@ def _declare(k: KernelSyntax, typer: Typer) -> None:
 
 def _check_inout(p: ParamSyntax, role: str) -> None:
     if p.inout and role == "output":
-        raise NameError_("an output is always fresh: `inout` belongs among the parameters", p.span, "move it to the parameters, or drop `inout`")
+        raise NameError_(
+            "an output is always fresh: `inout` belongs among the parameters", p.span, "move it to the parameters, or drop `inout`"
+        )
     if p.inout and not p.shape:
-        raise ShapeError(f"`inout {p.name.name}` is a scalar, which cannot be updated in place", p.span, "make it an array, `[1]`, or an output")
+        raise ShapeError(
+            f"`inout {p.name.name}` is a scalar, which cannot be updated in place", p.span, "make it an array, `[1]`, or an output"
+        )
 
 
 def _size(x: Name, params: tuple[ParamSyntax, ...], typer: Typer) -> None:

@@ -26,6 +26,7 @@ from kernel_ir.syntax import (
     KernelSyntax,
     Name,
     Number,
+    ParamSyntax,
     Range,
     ReduceSyntax,
     RepeatSyntax,
@@ -34,7 +35,6 @@ from kernel_ir.syntax import (
     StatementSyntax,
     SyntaxExpr,
     Unary,
-    bounds,
     subtrees,
 )
 
@@ -141,14 +141,16 @@ class Scope:
                 raise NameError_(f"`{name.name}` is already the constant of line {line}", name.span, "choose another name")
         self.declared = frozenset(n.name for n in names)
         self.nodes = 0
-        shaped = lambda ps: tuple(replace(p, shape=tuple(self.expr(x, {}, self.declared) for x in p.shape)) for p in ps)  # noqa: E731
         return replace(
             k,
-            params=shaped(k.params),
-            outputs=shaped(k.outputs),
+            params=self._shaped(k.params),
+            outputs=self._shaped(k.outputs),
             facts=tuple(self.expr(f, {}, self.declared) for f in k.facts),
             body=tuple(self._statement(s, self.declared) for s in k.body),
         )
+
+    def _shaped(self, params: tuple[ParamSyntax, ...]) -> tuple[ParamSyntax, ...]:
+        return tuple(replace(p, shape=tuple(self.expr(x, {}, self.declared) for x in p.shape)) for p in params)
 
     def _statement(self, s: StatementSyntax, bound: frozenset[str]) -> StatementSyntax:
         if isinstance(s, RepeatSyntax):
@@ -201,8 +203,9 @@ class Scope:
                 return Number(-number.value, "", e.span)
             case Unary(op="-", operand=Name() as name):
                 operand = sub(name)
-                named = isinstance(operand, Number) and name.name not in env
-                return Number(-operand.value, "", e.span) if named else replace(e, operand=operand)
+                if isinstance(operand, Number) and name.name not in env:
+                    return Number(-operand.value, "", e.span)
+                return replace(e, operand=operand)
             case Unary(op="+"):
                 return sub(e.operand)
             case Unary():
@@ -243,10 +246,14 @@ class Scope:
         base = env.get(e.array.name, e.array)
         if not isinstance(base, Name):
             owner = self.stack[-1][0]
-            raise TypeError_(f"`{e.array.name}` is indexed in `{owner}`, so it must be given the name of an array", base.span, "pass the array's name")
+            raise TypeError_(
+                f"`{e.array.name}` is indexed in `{owner}`, so it must be given the name of an array", base.span, "pass the array's name"
+            )
         if e.array.name not in env and self.stack:
             owner = self.stack[-1][0]
-            raise NameError_(f"unknown array `{e.array.name}`: the function `{owner}` sees only its parameters", e.array.span, "make it a parameter")
+            raise NameError_(
+                f"unknown array `{e.array.name}`: the function `{owner}` sees only its parameters", e.array.span, "make it a parameter"
+            )
         return base
 
     def _call(self, e: CallSyntax, args: tuple[SyntaxExpr, ...]) -> SyntaxExpr:
@@ -295,9 +302,6 @@ class Scope:
             raise NameError_(f"unknown reduction `{e.kind.name}`", e.kind.span, hint)
         ranges: list[Range] = []
         for r in e.ranges:
-            if not isinstance(r, Range):  # the grammar takes any expression before the colon
-                span: Span = getattr(r, "span")
-                raise TypeError_("an index name was expected here", span, f"write `{e.kind.name}(i: …)` or `{e.kind.name}(i in 0..N: …)`")
             (index,), inner, within = self._bind((r.index,), env, bound)
             ranges.append(self._range(r, env, bound, index))
             env, bound = inner, within

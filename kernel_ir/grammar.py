@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, cast
 
-from kernel_ir.errors import Source, Span
+from kernel_ir.errors import ParseError, Source, Span
 from kernel_ir.syntax import (
     Absent,
     AssignSyntax,
@@ -88,7 +89,7 @@ def _part(children: list[Child], rule: str) -> tuple[Child, ...]:
 
 def _after(children: list[Child], word: str) -> Child | None:
     """The child that follows the token `word`."""
-    return next((b for a, b in zip(children, children[1:], strict=False) if _is_token(a) and a == word), None)
+    return next((b for a, b in pairwise(children) if _is_token(a) and a == word), None)
 
 
 class _Builder:
@@ -119,8 +120,8 @@ class _Builder:
         return FnSyntax(self._name(c[1]), _part(c, "names"), c[-1], self._span(c))
 
     def kernel(self, c: list[Child]) -> KernelSyntax:
-        parts = (_part(c, rule) for rule in ("params", "outputs", "facts", "block"))
-        return KernelSyntax(self._name(c[1]), *parts, self._span(c))
+        params, outputs, facts, body = (_part(c, rule) for rule in ("params", "outputs", "facts", "block"))
+        return KernelSyntax(self._name(c[1]), params, outputs, facts, body, self._span(c))
 
     def outputs(self, c: list[Child]) -> _Part:
         return _Part("outputs", c[2].items, self._span(c))
@@ -242,7 +243,8 @@ class _Builder:
         return CallSyntax(self._name(c[0]), _part(c, "args"), self._span(c))
 
     def reduce(self, c: list[Child]) -> ReduceSyntax:
-        return ReduceSyntax(self._name(c[0]), tuple(map(_as_range, _part(c, "args"))), _part(c, "exprs"), self._span(c))
+        kind = self._name(c[0])
+        return ReduceSyntax(kind, tuple(_as_range(arg, kind) for arg in _part(c, "args")), _part(c, "exprs"), self._span(c))
 
     def fold(self, c: list[Child]) -> FoldSyntax:
         carries = tuple(x for x in c if isinstance(x, CarrySyntax))
@@ -252,6 +254,13 @@ class _Builder:
         return CarrySyntax(self._name(c[0]), c[2], self._span(c))
 
 
-def _as_range(arg: Child) -> Child:
-    """A bare index name of a reduction as a range that is to be inferred; what is neither is left for the checker to refuse."""
-    return Range(arg, None, None, arg.span) if isinstance(arg, Name) else arg
+def _as_range(arg: Child, kind: Name) -> Range:
+    """What stands before the colon of a reduction: a range, or an index name whose range is to be inferred."""
+    match arg:
+        case Range():
+            return arg
+        case Name():
+            return Range(arg, None, None, arg.span)
+        case _:
+            hint = f"write `{kind.name}(i: …)` or `{kind.name}(i in 0..N: …)`"
+            raise ParseError("an index name was expected before the colon of a reduction", arg.span, hint)

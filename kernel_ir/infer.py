@@ -1,4 +1,4 @@
-"""Turns expanded syntax into terms: names resolved, types of literals found by union-find, sizes and indices converted where they meet floats."""
+"""Turns expanded syntax into terms: names resolved, literals typed by what they meet, sizes and indices converted where they meet more."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -81,9 +81,13 @@ class Typer:
             return Term(s.cell, lambda: Load(e.name, (), s.cell.resolved, span=e.span), e.span)
         if e.name in self.whole:
             names = self.whole[e.name]
-            return Term(s.cell, lambda: Load(e.name, tuple(IndexRef(n.name, span=e.span) for n in names), s.cell.resolved, span=e.span), e.span)
+            return Term(
+                s.cell, lambda: Load(e.name, tuple(IndexRef(n.name, span=e.span) for n in names), s.cell.resolved, span=e.span), e.span
+            )
         dots = ", ".join("ijklmnop"[: s.rank])
-        raise ShapeError(f"`{e.name}` is an array of rank {s.rank}, and a single value was expected", e.span, f"index it: `{e.name}[{dots}]`")
+        raise ShapeError(
+            f"`{e.name}` is an array of rank {s.rank}, and a single value was expected", e.span, f"index it: `{e.name}[{dots}]`"
+        )
 
     def unknown(self, e: Name, scope: Scope) -> KernelError:
         if e.name in self.later:
@@ -93,8 +97,14 @@ class Typer:
             return NameError_(f"unknown name `{e.name}`", e.span, f"write `{e.name.lower()}`")
         near = suggestion(e.name, (*scope, *self.symbols, *self.sizes, *CONSTANTS))
         if e.name[0].isupper():
-            return NameError_(f"unknown size or constant `{e.name}`", e.span, near or "a size must stand in the shape of a parameter or an output")
-        return NameError_(f"unknown name `{e.name}`", e.span, near or "an index must be bound: on the left side, in `for`, or by a reduction such as `sum(i: …)`")
+            return NameError_(
+                f"unknown size or constant `{e.name}`", e.span, near or "a size must stand in the shape of a parameter or an output"
+            )
+        return NameError_(
+            f"unknown name `{e.name}`",
+            e.span,
+            near or "an index must be bound: on the left side, in `for`, or by a reduction such as `sum(i: …)`",
+        )
 
     def binder(self, index: Name, scope: Scope) -> dict[str, Term]:
         """The scope with `index` bound."""
@@ -109,7 +119,9 @@ class Typer:
             raise NameError_(f"`{name.name}` is a word of the language and cannot be {what}", name.span, "choose another name")
         taken = self.symbols.get(name.name)
         if taken is not None and taken.rank == 0:
-            raise NameError_(f"`{name.name}` is a scalar already (line {taken.span.line}) and cannot be {what}", name.span, "choose another name")
+            raise NameError_(
+                f"`{name.name}` is a scalar already (line {taken.span.line}) and cannot be {what}", name.span, "choose another name"
+            )
 
     # expressions
 
@@ -202,7 +214,9 @@ class Typer:
     def _wrong(self, what: str, types: Types, term: Term, span: Span) -> TypeError_:
         found = term.cell.describe()
         if what == "`/`":
-            return TypeError_(f"`/` is for floats, and `{source_text(term.span)}` is {found}", span, "write `//` to round down, or convert: `f64(…)`")
+            return TypeError_(
+                f"`/` is for floats, and `{source_text(term.span)}` is {found}", span, "write `//` to round down, or convert: `f64(…)`"
+            )
         hint = "convert it: `f32(…)` or `f64(…)`" if types is Types.FLOAT else "convert it: `i64(…)`"
         return TypeError_(f"{what} is for {_WORDS[types]}, and `{source_text(term.span)}` is {found}", term.span, hint)
 
@@ -210,7 +224,8 @@ class Typer:
         if before.dtype is None or (term.cell.known is not None and term.cell.known not in types):
             return self._wrong(what, types, term, term.span)
         other = next((t for t in terms if t.cell.known is before.dtype and t is not term), terms[0])
-        message = f"{what} needs one type: `{source_text(other.span)}` is {before.describe()}, `{source_text(term.span)}` is {term.cell.describe()}"
+        pair = f"`{source_text(other.span)}` is {before.describe()}, `{source_text(term.span)}` is {term.cell.describe()}"
+        message = f"{what} needs one type: {pair}"
         return TypeError_(message, term.span, _conversion(before.dtype, term, other))
 
     def _power(self, e: Binary, scope: Scope) -> Term:
@@ -234,9 +249,7 @@ class Typer:
 
     def _compare(self, e: Compare, scope: Scope) -> Term:
         terms = [self.expr(x, scope) for x in e.operands]
-        links = [
-            self.op(BINARY_SYMBOLS[op], (a, b), a.span.to(b.span)) for op, a, b in zip(e.ops, terms[:-1], terms[1:], strict=True)
-        ]
+        links = [self.op(BINARY_SYMBOLS[op], (a, b), a.span.to(b.span)) for op, a, b in zip(e.ops, terms[:-1], terms[1:], strict=True)]
         total = links[0]
         for link in links[1:]:
             total = self.op("and", (total, link), e.span)
@@ -324,7 +337,9 @@ class Typer:
         wanted = 2 if row.name == "expsum" else 1
         if len(e.bodies) != wanted:
             hint = "write `expsum(j: score, value)`" if wanted == 2 else None
-            raise TypeError_(f"`{row.name}` takes {wanted} expression{'s' * (wanted > 1)} after the colon, and {len(e.bodies)} given", e.span, hint)
+            raise TypeError_(
+                f"`{row.name}` takes {wanted} expression{'s' * (wanted > 1)} after the colon, and {len(e.bodies)} given", e.span, hint
+            )
         shown = f"`{row.name}`"
         terms = tuple(self.expr(b, inner) for b in e.bodies)
         if row.types is Types.BOOL:
@@ -367,7 +382,11 @@ class Typer:
                 raise NameError_(f"`{c.name.name}` is bound twice", c.name.span, "rename one of them")
             inner[c.name.name] = Term(cell, _local(c.name, cell), c.name.span)
         if len(e.updates) != len(names):
-            raise TypeError_(f"the fold carries {len(names)}, and {len(e.updates)} updates follow the colon", e.span, "give one update for each, in order")
+            raise TypeError_(
+                f"the fold carries {len(names)}, and {len(e.updates)} updates follow the colon",
+                e.span,
+                "give one update for each, in order",
+            )
         updates = [self.meet((self.expr(u, inner),), cell, f"`{n}`")[0] for u, cell, n in zip(e.updates, cells, names, strict=True)]
         condition = None if e.condition is None else self.condition(self.expr(e.condition, inner), "`while`")
         if e.result.name not in names:

@@ -90,7 +90,9 @@ def _conflict(index: str, a: Use, b: Use) -> ShapeError:
 
     one, two = expr_text(a.extent), expr_text(b.extent)
     what = f"`{index}` runs over {one} in `{a.array}` (line {a.span.line})" if a.span else f"`{index}` runs over {one} in `{a.array}`"
-    return ShapeError(f"{what}, but over {two} in `{b.array}`", b.span, f"say which: `{index} in 0..{one}`; or give both arrays the size {one}")
+    return ShapeError(
+        f"{what}, but over {two} in `{b.array}`", b.span, f"say which: `{index} in 0..{one}`; or give both arrays the size {one}"
+    )
 
 
 def same(a: Expr, b: Expr) -> bool:
@@ -128,10 +130,12 @@ def expression(p: Polynomial, atoms: Mapping[str, Expr]) -> Expr:
         term = factors[0]
         for f in factors[1:]:
             term = Call("mul", (term, f), I64)
-        if total is None:
-            total = term if c > 0 else Call("neg", (term,), I64)
-        else:
+        if total is not None:
             total = Call("add" if c > 0 else "sub", (total, term), I64)
+        elif c > 0:
+            total = term
+        else:
+            total = Call("neg", (term,), I64)
     return total or ZERO
 
 
@@ -242,8 +246,9 @@ def ordered(binders: Iterable[Binder]) -> tuple[Binder, ...]:
         names = {b.index for b in left}
         ready = next((b for b in left if not (free(b.lo) | free(b.hi)) & (names - {b.index})), None)
         if ready is None:
-            raise ShapeError(f"the ranges of {', '.join(sorted(names))} depend on each other", hint="let only later ranges read earlier indices")
+            raise ShapeError(
+                f"the ranges of {', '.join(sorted(names))} depend on each other", hint="let only later ranges read earlier indices"
+            )
         left.remove(ready)
         done.append(ready)
     return tuple(done)
-

@@ -35,7 +35,10 @@ WIDTH: Final = 120
 """Columns of a line, where breaking can keep to them."""
 
 ATOM: Final = POWER + 1
-_LEVELS: Final = {op.symbol: op.precedence for op in OPS.values() if op.symbol and op.arity == 2 and op.name != "powi"} | {"and": AND, "or": OR_LEVEL}
+_LEVELS: Final = {op.symbol: op.precedence for op in OPS.values() if op.symbol and op.arity == 2 and op.name != "powi"} | {
+    "and": AND,
+    "or": OR_LEVEL,
+}
 
 
 def level(e: SyntaxExpr) -> int:
@@ -87,7 +90,11 @@ def expr(e: SyntaxExpr, tight: bool = False) -> Doc:
                 parts.append(Group((Line(), op, " ", at(operand, COMPARE + 1))))
             return tuple(parts)
         case Select():
-            return (at(e.then, SELECT + 1), Group((Line(), "if ", at(e.condition, SELECT + 1))), Group((Line(), "else ", expr(e.otherwise))))
+            return (
+                at(e.then, SELECT + 1),
+                Group((Line(), "if ", at(e.condition, SELECT + 1))),
+                Group((Line(), "else ", expr(e.otherwise))),
+            )
         case CallSyntax():
             return (e.function.name, "(", Align(fill([expr(a) for a in e.args])), ")")
         case ReduceSyntax():

@@ -6,10 +6,22 @@ from dataclasses import dataclass, field
 from kernel_ir.dtypes import I64
 from kernel_ir.errors import CoverageError, KernelError, NameError_, ShapeError, Span
 from kernel_ir.infer import RESERVED, Scope, Symbol, Typer, range_error, rank_error
-from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Param, Repeat, Stmt, const
+from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, Param, Repeat, Stmt, const
 from kernel_ir.ops import Types
 from kernel_ir.ranges import ZERO, grown, inferred_extent, ordered
-from kernel_ir.syntax import AssignSyntax, FoldSyntax, Index, Name, Number, Range, ReduceSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, children
+from kernel_ir.syntax import (
+    AssignSyntax,
+    FoldSyntax,
+    Index,
+    Name,
+    Number,
+    Range,
+    ReduceSyntax,
+    RepeatSyntax,
+    StatementSyntax,
+    SyntaxExpr,
+    children,
+)
 from kernel_ir.terms import Term, known
 
 Later = Callable[[], Stmt]
@@ -63,7 +75,9 @@ class Statements:
     def _stray(self, r: Range, s: AssignSyntax) -> KernelError:
         name = r.index.name
         return NameError_(
-            f"`{name}` is in `for`, but not on the left side", r.index.span, f"put it there, or run over it in a reduction: `sum({name} in …: …)`"
+            f"`{name}` is in `for`, but not on the left side",
+            r.index.span,
+            f"put it there, or run over it in a reduction: `sum({name} in …: …)`",
         )
 
     def _check_target(self, s: AssignSyntax) -> None:
@@ -97,7 +111,9 @@ class Statements:
                 found.setdefault(i.name, i)
             elif s.op == "=" and not (isinstance(i, Number) and isinstance(i.value, int)):
                 raise ShapeError(
-                    "the left side of `=` takes index names and integer constants", i.span, "move the arithmetic into the range: `… for i in 1..N`"
+                    "the left side of `=` takes index names and integer constants",
+                    i.span,
+                    "move the arithmetic into the range: `… for i in 1..N`",
                 )
         if s.op != "=":
             for r in s.ranges:
@@ -154,9 +170,7 @@ class Statements:
     def temp_params(self) -> tuple[Param, ...]:
         """The temporaries with their types, in order of definition."""
         symbols = self.typer.symbols
-        return tuple(
-            Param(n, ArrayType(symbols[n].cell.resolved, self.typer.shapes[n]), span=span) for n, span in self.temps.items()
-        )
+        return tuple(Param(n, ArrayType(symbols[n].cell.resolved, self.typer.shapes[n]), span=span) for n, span in self.temps.items())
 
 
 def _read_indices(e: SyntaxExpr, bound: frozenset[str] = frozenset()) -> list[Name]:

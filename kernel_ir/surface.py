@@ -271,4 +271,3 @@ def number_text(value: int | float, dtype: DType) -> str:
         if const(float(short), F32) == const(value, F32):
             return short
     return repr(value)
-
