@@ -6,7 +6,7 @@ range, so a fact about it holds wherever it stands.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rewrites.declare import SIGNATURES
 from rewrites.inline import Inliner, NotEncodable
@@ -23,6 +23,7 @@ class Canonical:
     source: Inliner
     dag: Dag = field(default_factory=Dag)
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
+    instances: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict[int, tuple[str, tuple[int, ...]]])
     _ranges: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     _made: dict[tuple[int, tuple[str, ...]], int] = field(default_factory=dict[tuple[int, tuple[str, ...]], int])
 
@@ -40,6 +41,10 @@ class Canonical:
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = self._term(number, env, {env[v] for v in free})
+            instance = self.source.instances.get(number)
+            if instance is not None:
+                temp, indices = instance
+                self.instances.setdefault(made, (temp, tuple([self.term(i, env) for i in indices])))
         return made
 
     def _term(self, number: int, env: Mapping[str, str], taken: set[str]) -> int:
@@ -78,17 +83,20 @@ class Canonical:
         while any(f"{label}#{number}{suffix}" in taken for suffix in ("", *(f".{i}" for i in range(len(bound) + 8)))):
             number += 1
         name = f"{label}#{number}"
-        self._declare(Variable(name, len(self.variables), lo, hi, unique.hint, repeats=unique.repeats))
+        self._declare(Variable(name, len(self.variables), lo, hi, (unique.hint,), repeats=unique.repeats))
         return name
 
     def _carry(self, variable: str, loop: str, position: int) -> str:
         outer = self.variables[loop]
         name = f"{loop}.{position}"
-        self._declare(Variable(name, len(self.variables), outer.lo, outer.hi, self.source.variables[variable].hint, loop))
+        self._declare(Variable(name, len(self.variables), outer.lo, outer.hi, (self.source.variables[variable].hint,), loop))
         return name
 
     def _declare(self, variable: Variable) -> None:
-        if variable.name in self.variables:
+        known = self.variables.get(variable.name)
+        if known is not None:
+            hints = tuple(dict.fromkeys((*known.hints, *variable.hints)))
+            self.variables[variable.name] = replace(known, hints=hints)
             return
         if len(self.variables) == MAX_VARIABLES:
             raise NotEncodable(f"more than {MAX_VARIABLES} index variables")

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import Binder, Expr, IndexRef, Kernel, Repeat, Stmt, const
+from kernel_ir.nodes import Binder, Expr, Kernel, Repeat, Stmt, const
 from rewrites.adapter import Fact
 from rewrites.canonical import Canonical
 from rewrites.facts import kernel_facts
@@ -19,6 +20,9 @@ from rewrites.temporaries import Place, inlined_temporaries, is_opaque, places
 from rewrites.terms import Term, Variable
 
 __all__ = ["Encoding", "Label", "NotEncodable", "Root", "encode"]
+
+MAX_LABELS: Final = 3
+"""Values of one temporary, at different indices, that keep its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """An inlined temporary whose value is in the graph: its root's position and the variables of its indices, in order."""
+    """A value of an inlined temporary: its root's position and the variables that are its indices, in order."""
 
     temp: str
     root: int
@@ -89,10 +93,8 @@ class _Encoder:
         statements = tuple(self._statement(p, repeats[p.block]) for p in self.places if p.stmt.target not in self.temps)
         terms = self.canonical.dag.terms
         facts = kernel_facts(self.kernel, lambda e: self.canonical.term(self.inliner.expr(e, {}, {}), {}), terms[:])
-        count, variables = len(terms), dict(self.canonical.variables)
-        # A label may only name what is there: whatever it alone would need is dropped.
-        labels = tuple(label for temp, p in self.temps.items() for label in self._label(temp, p, repeats[p.block], count))
-        return Encoding(self.kernel, tuple(terms[:count]), variables, tuple(self.roots), facts, statements, labels)
+        labels = tuple(self._labels())
+        return Encoding(self.kernel, tuple(terms), self.canonical.variables, tuple(self.roots), facts, statements, labels)
 
     def _repeats(
         self, body: tuple[Stmt, ...], block: tuple[int, ...], around: tuple[tuple[str, str], ...]
@@ -129,14 +131,14 @@ class _Encoder:
         self.roots.append(self.canonical.term(self.inliner.expr(e, env, place.versions), names))
         return len(self.roots) - 1
 
-    def _label(self, temp: str, place: Place, repeats: tuple[tuple[str, str], ...], count: int) -> Iterator[Label]:
-        try:
-            env, bound = self._scope(place, repeats)
-            names = self.canonical.scope([v for _, v in bound])
-            number = self.canonical.term(self.inliner.expr(place.stmt.value, env, place.versions), names)
-        except NotEncodable:
-            return
-        if number < count:
-            self.roots.append(number)
-            variables = [names[dict(bound)[i.name]] for i in place.stmt.indices if isinstance(i, IndexRef)]
-            yield Label(temp, len(self.roots) - 1, tuple(variables))
+    def _labels(self) -> Iterator[Label]:
+        """The first few values of each temporary at different indices, in order of the temporaries."""
+        seen: dict[str, list[tuple[int, tuple[int, ...]]]] = {name: [] for name in self.temps}
+        for number, (temp, indices) in self.canonical.instances.items():
+            seen[temp].append((number, indices))
+        terms = self.canonical.dag.terms
+        for temp, found in seen.items():
+            for number, indices in found[:MAX_LABELS]:
+                self.roots.append(number)
+                variables = [terms[i].variables[0] for i in indices if terms[i].name == "Ix"]
+                yield Label(temp, len(self.roots) - 1, tuple(variables))

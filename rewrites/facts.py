@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from kernel_ir.nodes import Call, Const, Expr, Kernel, Load
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Load, Reduce
+from kernel_ir.walk import subtrees
 from rewrites.adapter import Fact
 from rewrites.terms import Term
 
@@ -27,11 +28,15 @@ def kernel_facts(kernel: Kernel, encode: Encode, terms: Sequence[Term]) -> tuple
 
 
 def _conjuncts(e: Expr) -> Iterator[Expr]:
-    if isinstance(e, Call) and e.op == "and":
-        for arg in e.args:
-            yield from _conjuncts(arg)
-    else:
-        yield e
+    """The parts of a fact; one about an array is `all(i: … a[i] …)`, and holds for each element."""
+    match e:
+        case Call(op="and"):
+            for arg in e.args:
+                yield from _conjuncts(arg)
+        case Reduce(kind="all"):
+            yield from _conjuncts(e.bodies[0])
+        case _:
+            yield e
 
 
 def _comparisons(e: Expr) -> Iterator[tuple[str, Expr, Expr]]:
@@ -45,18 +50,12 @@ def _comparisons(e: Expr) -> Iterator[tuple[str, Expr, Expr]]:
 
 def _readings(e: Expr, kernel: Kernel, encode: Encode, terms: Sequence[Term]) -> tuple[int, ...]:
     """The terms that an operand stands for: each element read of an array, or the one scalar."""
-    if isinstance(e, Load) and kernel.arrays[e.array].rank:
+    if isinstance(e, Load) and all(isinstance(i, IndexRef) for i in e.indices):
         name = f"Load{kernel.arrays[e.array].rank}"
         return tuple(i for i, term in enumerate(terms) if term.name == name and term.args[1] == e.array)
-    if any(isinstance(x, Load) and kernel.arrays[x.array].rank for x in _below(e)):
+    if any(isinstance(x, IndexRef | Load) for x in subtrees(e)):
         return ()
     return (encode(e),)
-
-
-def _below(e: Expr) -> Iterator[Expr]:
-    from kernel_ir.walk import subtrees
-
-    return subtrees(e)
 
 
 def _facts(name: str, a: Expr, x: int, b: Expr, y: int) -> Iterator[Fact]:

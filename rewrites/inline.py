@@ -53,6 +53,8 @@ class Inliner:
     temps: Mapping[str, Place]
     dag: Dag = field(default_factory=Dag)
     variables: dict[str, Unique] = field(default_factory=dict[str, Unique])
+    instances: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict[int, tuple[str, tuple[int, ...]]])
+    """The temporary that a term is the value of, and the terms of its indices there."""
     _free: dict[int, frozenset[str]] = field(default_factory=dict[int, frozenset[str]])
     _names: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
     _made: dict[tuple[int, tuple[int, ...]], int] = field(default_factory=dict[tuple[int, tuple[int, ...]], int])
@@ -128,7 +130,9 @@ class Inliner:
         temp = self.temps.get(e.array)
         if temp is not None:
             names = [i.name for i in temp.stmt.indices if isinstance(i, IndexRef)]
-            return self.expr(temp.stmt.value, dict(zip(names, indices, strict=True)), temp.versions)
+            number = self.expr(temp.stmt.value, dict(zip(names, indices, strict=True)), temp.versions)
+            self.instances.setdefault(number, (e.array, tuple(indices)))
+            return number
         array, code = versioned(e.array, versions), CODES[e.dtype.name]
         if e.default is None:
             return self.add(f"Load{len(indices)}", code, array, *indices)

@@ -46,7 +46,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An index variable or a fold's carry of the e-graph: its range (term numbers), its bit, and the name its user gave it.
+    """An index variable or a fold's carry of the e-graph: its range (term numbers), its bit, and the names its users gave it.
 
     A carry has the range of its fold's index `loop`, and takes part in that loop's cost alone.
     """
@@ -55,7 +55,7 @@ class Variable:
     bit: int
     lo: int
     hi: int
-    hint: str
+    hints: tuple[str, ...]
     loop: str | None = None
     repeats: bool = False
 
