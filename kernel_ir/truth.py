@@ -128,7 +128,7 @@ def truth_expr(e: Expr, values: Mapping[str, Any], sizes: Mapping[str, int] | No
     >>> print(truth_expr(Call("sub", (Call("exp", (x,), F64), Call("expm1", (x,), F64)), F64), {"x": 1e-30}))
     1.0
     """
-    import mpmath
+    import mpmath  # pyright: ignore[reportMissingTypeStubs]
 
     mp = mpmath.mp.clone()
     mp.dps = digits
