@@ -37,6 +37,29 @@ from kernel_ir.syntax import (
 _GRAMMAR: Final = Path(__file__).with_name("grammar.lark")
 _LOCK: Final = Lock()
 
+KEYWORDS: Final = frozenset(
+    [
+        "const",
+        "fn",
+        "kernel",
+        "rule",
+        "inout",
+        "where",
+        "repeat",
+        "in",
+        "for",
+        "otherwise",
+        "if",
+        "else",
+        "and",
+        "or",
+        "not",
+        "fold",
+        "while",
+    ]
+)
+"""Words that are no names, even where the grammar could tell."""
+
 Child = Any  # a Lark token, a syntax node or a _Part: Lark's stubs do not say which
 
 
@@ -53,7 +76,7 @@ def parse_syntax(source: Source) -> File:
         except UnexpectedInput as error:
             from kernel_ir.faults import fault
 
-            raise fault(error, source) from None
+            raise fault(error, source, lark.terminals) from None
 
 
 @cache
@@ -106,9 +129,15 @@ class _Builder:
         return self._edge(children[0]).to(self._edge(children[-1]))
 
     def _name(self, token: Child) -> Name:
+        if token in KEYWORDS:
+            hint = "choose with `a if c else b`" if token in ("if", "else") else "choose another name"
+            raise ParseError(f"`{token}` is a keyword", self._edge(token), hint)
         return Name(str(token), self._edge(token))
 
     def start(self, children: list[Child]) -> File:
+        if not children:
+            hint = "write a kernel: `kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = 2.0 * x[i] }`"
+            raise ParseError("the text is empty", Span(self.source, 1, 1, 1, 1), hint)
         return File(tuple(cast(list[Item], children)))
 
     # items
