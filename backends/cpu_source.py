@@ -1,0 +1,488 @@
+"""Turns a CPU plan into a Python module for numba: readable, standalone, parallel over threads, each loop in the shape LLVM vectorises.
+
+The module has, for each launch, `<name>_part` (serial: the share of one thread) and `<name>` (shares out the work); `launch` runs
+them all on arrays that exist; the function named as the kernel allocates the outputs. Arrays reach `launch` in memory order.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from kernel_ir.dtypes import BOOL, I64, DType
+from kernel_ir.nodes import Call, Const, Expr, Load, ParamRef, SizeRef, const
+from kernel_ir.plan import (
+    Accumulator,
+    Alloc,
+    Buffer,
+    Combine,
+    FoldLoop,
+    Launch,
+    Let,
+    Loop,
+    LoopKind,
+    Matmul,
+    Node,
+    Plan,
+    RepeatLaunch,
+    Step,
+    Store,
+    When,
+)
+from kernel_ir.walk import subtrees
+
+from backends.cpu_entry import entry_text, scalar_text
+from backends.cpu_expr import Expressions, constant, numba_type
+from backends.vector_math import helper_text
+from extract.fuse import expressions_of, walk
+from extract.lower import over_nothing
+
+SERIAL_BELOW: Final = 8192
+"""Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
+LLVM_FLAGS: Final = ("contract", "reassoc", "arcp", "nsz", "afn")
+"""Flags that LLVM gets when the user gave them; never nnan and ninf: they make NaN and inf undefined, not merely ignored."""
+
+
+@dataclass(slots=True)
+class Printer:
+    """Lines of one function."""
+
+    lines: list[str] = field(default_factory=list[str])
+    depth: int = 1
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text if text else "")
+
+
+def cpu_source(plan: Plan) -> str:
+    """The module's text: the same plan gives the same bytes."""
+    return _Module(plan).text()
+
+
+class _Module:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.kernel = plan.kernel
+        self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
+        self.flags = frozenset(f for f in LLVM_FLAGS if f in plan.fast_math)
+        self.used: set[str] = {"restrict"}
+        self.functions: list[str] = []
+
+    def text(self) -> str:
+        names: dict[str, None] = {}
+        steps = self._steps(self.plan.steps, names, self._needs_python(self.plan.steps))
+        entry = entry_text(self.kernel, self.buffers)
+        launch = self._launch(steps)
+        fast = "{" + ", ".join(repr(f) for f in sorted(self.flags)) + "}" if self.flags else "False"
+        body = "\n\n".join([helper_text(frozenset(self.used), self.flags), *self.functions, launch, entry])
+        return f'"""{self.kernel.name} on the CPU with numba."""\n\n{_imports(body)}\nCACHE = "__file__" in globals()\nFAST = {fast}\n\n\n{body}'
+
+    # -- launches
+
+    def _needs_python(self, steps: tuple[Step, ...]) -> bool:
+        return any(self._needs_python(s.body) if isinstance(s, RepeatLaunch) else _is_product(s) for s in steps)
+
+    def _steps(self, steps: tuple[Step, ...], names: dict[str, None], python: bool) -> list[str]:
+        """Calls of the steps, in order; what they pass is added to `names`."""
+        calls: list[str] = []
+        for step in steps:
+            match step:
+                case RepeatLaunch():
+                    calls += self._repeat(step, names)
+                case Launch() if _is_product(step):
+                    (node,) = step.body
+                    assert isinstance(node, Matmul)
+                    calls.append(_product_text(node))
+                    names.update(dict.fromkeys((node.out[0], node.a[0], node.b[0])))
+                case Launch():
+                    arguments = self._function(step)
+                    names.update(dict.fromkeys(arguments))
+                    calls.append(f"{step.name}({', '.join(arguments)})")
+        return calls
+
+    def _repeat(self, step: RepeatLaunch, names: dict[str, None]) -> list[str]:
+        inside: dict[str, None] = {}
+        calls = self._steps(step.body, inside, False)
+        printer = Expressions(self.buffers, self.flags)
+        index = step.index or "_"
+        lines = [f"for {index} in range({printer.text(step.steps)}):", *(f"    {c}" for c in calls)]
+        for x in subtrees(step.steps):
+            if isinstance(x, SizeRef | ParamRef):
+                inside[x.name] = None
+        inside.pop(index, None)
+        names.update(inside)
+        if self._needs_python(step.body):
+            return lines
+        name = f"{self.kernel.name}_steps{sum('_steps' in f for f in self.functions) or ''}"
+        head = f'@njit(error_model="numpy", cache=CACHE)\ndef {name}({", ".join(inside)}):\n'
+        self.functions.append(head + "\n".join(f"    {line}" for line in lines) + "\n")
+        return [f"{name}({', '.join(inside)})"]
+
+    def _launch(self, calls: list[str]) -> str:
+        kernel = self.kernel
+        parameters = [*(p.name for p in kernel.params), *(p.name for p in kernel.outputs), *kernel.sizes]
+        printer = Printer()
+        printer.line('"""Runs on arrays that exist, in memory order; nothing is checked or allocated but scratch."""')
+        for p in (*kernel.params, *kernel.outputs):
+            scalar = p in kernel.params and p.type.rank == 0 and not p.inout
+            if scalar:
+                printer.line(f"{p.name} = {scalar_text(p.name, p.type.dtype)}")
+            elif p.type.dtype.name in ("f16", "bf16"):
+                printer.line(f"{p.name} = {p.name}.view(np.uint16)")
+        expressions = Expressions(self.buffers, self.flags)
+        for b in self.buffers.values():
+            if b.space == "global":
+                shape = ", ".join(expressions.text(b.shape[d]).replace("floordiv_int", "int.__floordiv__") for d in b.order)
+                printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(b.dtype)})")
+        for call in calls:
+            printer.line(call)
+        return f"def launch({', '.join(parameters)}):\n" + "\n".join(printer.lines) + "\n"
+
+    # -- one launch as two functions
+
+    def _function(self, launch: Launch) -> list[str]:
+        """Adds the functions of a launch; returns the names that it takes."""
+        local = {b.name: b for node in launch.body if isinstance(node, Alloc) for b in (node.buffer,)}
+        expressions = Expressions({**self.buffers, **local}, self.flags)
+        parallel, body = _peeled(launch.body)
+        private = sorted({n.buffer for n in walk(launch.body) if isinstance(n, Store) and n.atomic})
+        names = self._arguments(launch, local)
+        printer = Printer()
+        printer.line("restrict()")
+        for node in launch.body:
+            if isinstance(node, Alloc):
+                self._alloc(node.buffer, expressions, printer)
+        if not parallel:
+            _Body(expressions, printer, self.flags, frozenset()).nodes(body)
+            share: list[str] = []
+        else:
+            self._shared_loop(launch, parallel, body, expressions, printer, frozenset(private))
+            share = ["part", "parts"]
+        text = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_part({", ".join([*share, *names])}):\n'
+        if not parallel:
+            text = text.replace(f"{launch.name}_part(", f"{launch.name}(")
+        self.used |= expressions.used
+        self.functions.append(text + "\n".join(printer.lines) + "\n")
+        if parallel:
+            self._shares(launch, parallel, names, private)
+        return names
+
+    def _shared_loop(
+        self, launch: Launch, loops: list[Loop], body: tuple[Node, ...], e: Expressions, printer: Printer, private: frozenset[str]
+    ) -> None:
+        """The loop over a thread's share of the parallel iterations, all parallel loops as one."""
+        extents = [_extent_text(loop, e) for loop in loops]
+        single = len(loops) == 1
+        whole = " * ".join(f"({x})" if not x.isidentifier() else x for x in extents)
+        if launch.deal == "cyclic":
+            span = f"range(part, {whole}, parts)"
+        else:
+            printer.line(f"first, last = part * ({whole}) // parts, (part + 1) * ({whole}) // parts")
+            span = "range(first, last)"
+        index = loops[0].index if single and loops[0].lo == const(0, I64) else "at"
+        if index == loops[0].index:
+            e.from_zero.discard(index)
+        printer.line(f"for {index} in {span}:")
+        printer.depth += 1
+        if index == "at":
+            rest = "at"
+            for n, loop in enumerate(loops):
+                below = " * ".join(f"({x})" for x in extents[n + 1 :])
+                value = f"{rest} // ({below})" if below else rest
+                if n:
+                    value = f"{rest} // ({below}) % ({extents[n]})" if below else f"{rest} % ({extents[n]})"
+                low = e.text(loop.lo)
+                printer.line(f"{loop.index} = {value}" + ("" if loop.lo == const(0, I64) else f" + {low}"))
+        _Body(e, printer, self.flags, private).nodes(body)
+        printer.depth -= 1
+
+    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str]) -> None:
+        e = Expressions(self.buffers, self.flags)
+        printer = Printer()
+        work = " * ".join(_extent_factor(loop, e) for loop in _deepest(launch.body) if not _bound_inside(loop, e))
+        printer.line("parts = get_num_threads()")
+        printer.line(f"if {work} < {SERIAL_BELOW}:" if work else "if False:")
+        printer.line("    parts = 1")
+        own = list(names)
+        for name in private:
+            buffer = self.buffers[name]
+            kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
+            assert kind is not None
+            fill = constant(over_nothing(kind, _held(buffer.dtype)))
+            shape = ", ".join(e.text(buffer.shape[d]) for d in buffer.order)
+            printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{_numpy_name(_held(buffer.dtype))})")
+            own[own.index(name)] = f"{name}_parts"
+        printer.line("if parts == 1:")
+        printer.line(f"    {launch.name}_part({', '.join(['0', '1', *own])})")
+        printer.line("else:")
+        printer.line("    for part in prange(parts):")
+        printer.line(f"        {launch.name}_part({', '.join(['part', 'parts', *own])})")
+        for name in private:
+            kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
+            self._join(name, str(kind), e, printer)
+        self.used |= e.used
+        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(names)}):\n'
+        self.functions.append(text + "\n".join(printer.lines) + "\n")
+
+    def _join(self, name: str, kind: str, e: Expressions, printer: Printer) -> None:
+        """Adds the threads' private copies to the target, element by element."""
+        buffer = self.buffers[name]
+        at = [f"{name}_{d}" for d in buffer.order]
+        for index, d in zip(at, buffer.order, strict=True):
+            printer.line(f"for {index} in range({e.text(buffer.shape[d])}):")
+            printer.depth += 1
+        place = ", ".join(at) or "()"
+        printer.line(f"for part in range(parts):")  # noqa: F541
+        one = f"{name}_parts[{', '.join(['part', *at])}]"
+        there = e.reading(f"{name}[{place}]", buffer.dtype)
+        joined = {"sum": f"{there} + {one}", "max": f"max({there}, {one})", "min": f"min({there}, {one})"}[kind]
+        if buffer.dtype.is_float and kind != "sum":
+            joined = f"{e.helper(kind + '_nan')}({there}, {one})"
+        printer.line(f"    {name}[{place}] = {_stored_text(joined, buffer.dtype, e)}")
+        printer.depth -= len(at)
+
+    def _arguments(self, launch: Launch, local: dict[str, Buffer]) -> list[str]:
+        """Arrays, sizes and scalars that a launch uses, in the kernel's order."""
+        used: set[str] = set()
+        bound: set[str] = set()
+        every: list[Expr] = [top for node in walk(launch.body) for top in expressions_of(node)]
+        every += [n for b in local.values() for n in b.shape]
+        for node in walk(launch.body):
+            if isinstance(node, Loop | FoldLoop):
+                bound.add(node.index)
+            if isinstance(node, Store):
+                used.add(node.buffer)
+        for top in every:
+            for x in subtrees(top):
+                match x:
+                    case Load(array=array):
+                        used.add(array)
+                        if x.default is not None:
+                            every.extend(self.buffers[array].shape)
+                    case SizeRef(name) | ParamRef(name):
+                        used.add(name)
+                    case _:
+                        used |= {x.name for x in (x,) if hasattr(x, "name") and type(x).__name__ == "IndexRef"}
+        for name in [n for n in used if any(isinstance(s, Store) and s.atomic and s.buffer == n for s in walk(launch.body))]:
+            used |= {x.name for n in self.buffers[name].shape for x in subtrees(n) if isinstance(x, SizeRef)}
+        used -= set(local) | bound
+        order = [*self.buffers, *self.kernel.sizes]
+        order += [p.name for p in self.kernel.params if p.name not in self.buffers]
+        return [n for n in order if n in used] + sorted(used - set(order))
+
+    def _alloc(self, b: Buffer, e: Expressions, printer: Printer) -> None:
+        shape = ", ".join(e.text(b.shape[d]) for d in b.order)
+        printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(_held(b.dtype))})")
+
+
+class _Body:
+    """Prints plan nodes as statements."""
+
+    def __init__(self, e: Expressions, printer: Printer, flags: frozenset[str], private: frozenset[str]) -> None:
+        self.e = e
+        self.printer = printer
+        self.flags = flags
+        self.private = private
+        self.dtypes: dict[str, DType] = {}
+
+    def nodes(self, nodes: tuple[Node, ...]) -> None:
+        if not nodes:
+            self.printer.line("pass")
+        for node in nodes:
+            self.node(node)
+
+    def node(self, node: Node) -> None:
+        e, line = self.e, self.printer.line
+        match node:
+            case Let():
+                line(f"{node.name} = {e.text(node.value)}")
+            case Accumulator():
+                self._accumulator(node)
+            case Combine():
+                self._combine(node)
+            case Store():
+                self._store(node)
+            case When():
+                line(f"if {e.text(node.condition)}:")
+                self._indented(node.body)
+                if node.otherwise:
+                    line("else:")
+                    self._indented(node.otherwise)
+            case Loop():
+                if isinstance(node.lo, Const) and int(node.lo.value) >= 0:
+                    e.from_zero.add(node.index)
+                else:
+                    e.from_zero.discard(node.index)
+                low = "" if node.lo == const(0, I64) and node.step == 1 else f"{e.text(node.lo)}, "
+                step = f", {node.step}" if node.step != 1 else ""
+                line(f"for {node.index} in range({low}{e.text(node.hi)}{step}):")
+                self._indented(node.body)
+            case FoldLoop():
+                self._fold(node)
+            case _:
+                raise AssertionError(f"no such node on a CPU: {node}")
+
+    def _indented(self, body: tuple[Node, ...]) -> None:
+        self.printer.depth += 1
+        self.nodes(body)
+        self.printer.depth -= 1
+
+    def _accumulator(self, node: Accumulator) -> None:
+        self.dtypes[node.name] = node.dtype
+        if node.kind in ("argmax", "argmin"):
+            nothing = over_nothing(node.kind[3:], node.dtype)
+            self.printer.line(f"{node.name}, {node.name}_at = {constant(nothing)}, -1")
+            return
+        self.printer.line(f"{node.name} = {constant(over_nothing(node.kind, node.dtype))}")
+
+    def _combine(self, node: Combine) -> None:
+        name, dtype = node.name, self.dtypes[node.name]
+        if node.kind in ("argmax", "argmin"):
+            value, index = node.values
+            text, word = self.e.text(value), ">" if node.kind == "argmax" else "<"
+            self.printer.line(f"{name}_value = {text}")
+            nan = f" or ({name}_value != {name}_value and {name} == {name})" if dtype.is_float else ""
+            self.printer.line(f"if {name}_value {word} {name} or {name}_at < 0{nan}:")
+            self.printer.line(f"    {name}, {name}_at = {name}_value, {self.e.text(index)}")
+            return
+        self.printer.line(f"{name} = {self._joined(name, node.kind, node.values[0], dtype)}")
+
+    def _joined(self, there: str, kind: str, value: Expr, dtype: DType) -> str:
+        text, e = self.e.text(value), self.e
+        regroup = dtype.is_float and "reassoc" not in self.flags
+        match kind:
+            case "sum" if regroup:
+                return f"{e.helper('add_any_order')}({there}, {text})"
+            case "prod" if regroup:
+                return f"{e.helper('mul_any_order')}({there}, {text})"
+            case "sum" | "prod":
+                whole = f"{there} {'+' if kind == 'sum' else '*'} {e.inner(value)}"
+                return f"int32({whole})" if dtype.name == "i32" else whole
+            case "max" | "min" if dtype.is_float:
+                return f"{e.helper(kind + '_nan')}({there}, {text})"
+            case "max" | "min":
+                return f"{numba_type(dtype)}({kind}({there}, {text}))"
+            case _:
+                return f"{there} {'|' if kind == 'any' else '&'} {e.inner(value)}"
+
+    def _store(self, node: Store) -> None:
+        e = self.e
+        buffer = e.buffers[node.buffer]
+        place = e.subscript(node.buffer, node.indices)
+        if node.atomic:
+            place = f"part, {place}" if node.indices else "part"
+            held = _held(buffer.dtype)
+            there = f"{node.buffer}[{place}]"
+            self.printer.line(f"{there} = {self._joined(there, str(node.kind), node.value, held)}")
+            return
+        if node.kind is not None:
+            there = e.reading(f"{node.buffer}[{place}]", buffer.dtype)
+            self.printer.line(f"{node.buffer}[{place}] = {self._joined(there, node.kind, node.value, buffer.dtype)}")
+            return
+        self.printer.line(f"{node.buffer}[{place}] = {e.writing(node.value, buffer.dtype)}")
+
+    def _fold(self, node: FoldLoop) -> None:
+        e, line = self.e, self.printer.line
+        e.from_zero.discard(node.index)
+        for c in node.carries:
+            line(f"{c.name} = {e.text(c.init)}")
+        line(f"for {node.index} in range({e.text(node.lo)}, {e.text(node.hi)}):")
+        self.printer.depth += 1
+        if node.body:
+            self.nodes(node.body)
+        if node.condition is not None:
+            line(f"if not {e.inner(node.condition)}:")
+            line("    break")
+        line(f"{', '.join(c.name for c in node.carries)} = {', '.join(e.text(c.update) for c in node.carries)}")
+        self.printer.depth -= 1
+
+
+# -- small pieces
+
+
+def _peeled(body: tuple[Node, ...]) -> tuple[list[Loop], tuple[Node, ...]]:
+    """The parallel loops around everything, and what is inside them."""
+    loops: list[Loop] = []
+    rest = tuple(n for n in body if not isinstance(n, Alloc))
+    while len(rest) == 1 and isinstance(rest[0], Loop) and rest[0].kind is LoopKind.PARALLEL:
+        loops.append(rest[0])
+        rest = rest[0].body
+    return loops, rest
+
+
+def _extent_text(loop: Loop, e: Expressions) -> str:
+    return e.text(loop.hi) if loop.lo == const(0, I64) else f"max(0, {e.inner(loop.hi)} - {e.inner(loop.lo)})"
+
+
+def _extent_factor(loop: Loop, e: Expressions) -> str:
+    text = _extent_text(loop, e)
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
+
+
+def _deepest(nodes: tuple[Node, ...]) -> list[Loop]:
+    """The loops of the deepest nest: a measure of the work."""
+    best: list[Loop] = []
+    for node in nodes:
+        if isinstance(node, Loop):
+            nest = [node, *_deepest(node.body)]
+        elif isinstance(node, When):
+            nest = _deepest((*node.body, *node.otherwise))
+        else:
+            continue
+        if len(nest) > len(best):
+            best = nest
+    return best
+
+
+def _bound_inside(loop: Loop, e: Expressions) -> bool:
+    """Whether a loop's range reads what only the loops around it know."""
+    return any(not isinstance(x, Const | SizeRef | ParamRef | Call) for bound in (loop.lo, loop.hi) for x in subtrees(bound))
+
+
+def _held(dtype: DType) -> DType:
+    from kernel_ir.dtypes import reads_as
+
+    return reads_as(dtype)
+
+
+def _stored_text(text: str, dtype: DType, e: Expressions) -> str:
+    if dtype.name in ("f16", "bf16"):
+        return f"{e.helper('to_' + dtype.name)}({text})"
+    return f"{numba_type(dtype)}({text})" if dtype.is_int and not dtype.is_arithmetic else text
+
+
+def _numpy_name(dtype: DType) -> str:
+    return "bool_" if dtype is BOOL else dtype.numpy.name
+
+
+def _is_product(launch: Launch) -> bool:
+    return len(launch.body) == 1 and isinstance(launch.body[0], Matmul)
+
+
+def _product_text(node: Matmul) -> str:
+    def operand(name: str, turned: bool, rank: int) -> str:
+        return f"{name}.swapaxes(-1, -2)" if turned else name
+
+    a, b = (operand(x[0], x[2], len(x[1])) for x in (node.a, node.b))
+    return f"np.matmul({a}, {b}, out={node.out[0]})"
+
+
+def _imports(body: str) -> str:
+    """The imports that the body uses."""
+    names = [
+        n for n in ("float32", "float64", "get_num_threads", "int8", "int16", "int32", "int64", "njit", "prange", "types",
+                    "uint8", "uint16", "uint32", "uint64")
+        if f"{n}(" in body or (n == "types" and "types." in body)
+    ]  # fmt: skip
+    lines = ["import math"] if "math." in body else []
+    if "namedtuple(" in body:
+        lines.append("from collections import namedtuple")
+    lines += ["", "import numpy as np"]
+    if "ir." in body and "@intrinsic" in body:
+        lines.append("from llvmlite import ir")
+    lines.append(f"from numba import {', '.join(names)}")
+    if "cgutils." in body:
+        lines.append("from numba.core import cgutils")
+    if "@intrinsic" in body:
+        lines.append("from numba.extending import intrinsic")
+    return "\n".join(lines).strip("\n") + "\n"
+
+

@@ -1,0 +1,384 @@
+"""Source text of the helper functions that emitted CPU modules bring along: exact integer ops, conversions, float functions that vectorise.
+
+A float function here is branch-free range reduction and a polynomial, written with `fmadd` (llvm.fmuladd: one rounding where the
+machine has FMA), so that LLVM turns a loop over it into SIMD code. The polynomials interpolate at Chebyshev nodes, computed with
+mpmath at 60 digits; the ULP of each is measured in tests/test_cpu_math.py against the stated bound in `ULP`. A helper never carries
+fast-math flags of the caller: its error terms would be optimised away.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """One function of an emitted module: its text and the helpers it calls."""
+
+    text: str
+    uses: tuple[str, ...] = ()
+
+
+EXACT: Final = '@njit(error_model="numpy", forceinline=True)\n'
+REGROUPED: Final = '@njit(error_model="numpy", forceinline=True, fastmath={flags})\n'
+"""A reduction has no order: this one addition may be regrouped, into vector lanes and threads."""
+
+
+def _llvm(name: str, call: str, arity: int, result: str = "a") -> Helper:
+    """An intrinsic function of LLVM, over arguments of one float type."""
+    args = ", ".join("abc"[:arity])
+    return Helper(
+        f"@intrinsic\n"
+        f"def {name}(context, {args}):\n"
+        f"    def generate(context, builder, signature, args):\n"
+        f"        kind = args[0].type\n"
+        f"        function = builder.module.declare_intrinsic({call!r}, [kind], ir.FunctionType(kind, [kind] * {arity}))\n"
+        f"        return builder.call(function, args)\n\n"
+        f"    return {result}({', '.join('a' * arity)}), generate\n"
+    )
+
+
+def _bits(name: str, source: str, target: str, llvm: str) -> Helper:
+    return Helper(
+        f"@intrinsic\n"
+        f"def {name}(context, a):\n"
+        f"    def generate(context, builder, signature, args):\n"
+        f"        return builder.bitcast(args[0], {llvm})\n\n"
+        f"    return types.{target}(types.{source}), generate\n"
+    )
+
+
+def _whole(name: str, target: str, bits: int) -> Helper:
+    """Float to integer by truncation: saturates, NaN gives 0."""
+    return Helper(
+        f"@intrinsic\n"
+        f"def {name}(context, a):\n"
+        f"    def generate(context, builder, signature, args):\n"
+        f"        kind, suffix = args[0].type, 'f32' if a == types.float32 else 'f64'\n"
+        f"        whole = ir.FunctionType(ir.IntType({bits}), [kind])\n"
+        f"        function = cgutils.get_or_insert_function(builder.module, whole, 'llvm.fptosi.sat.i{bits}.' + suffix)\n"
+        f"        return builder.call(function, args)\n\n"
+        f"    return types.{target}(a), generate\n"
+    )
+
+
+def _horner(variable: str, coefficients: tuple[float, ...], kind: str) -> str:
+    """Lines that leave the polynomial (constant first) in `p`."""
+    number = (lambda c: f"float32({c!r})") if kind == "f32" else repr
+    lines = [f"    p = {number(coefficients[-1])}"]
+    lines += [f"    p = fmadd(p, {variable}, {number(c)})" for c in reversed(coefficients[:-1])]
+    return "\n".join(lines) + "\n"
+
+
+def _f32(body: str) -> str:
+    """Numbers in `{…}` become float32 constants."""
+    return body.replace("{", "float32(").replace("}", ")")
+
+
+_EXP32 = (0.5, 0.16666573381900846, 0.041666550110305124, 0.008363773874405573, 0.0013926926614021906)
+_EXP64 = (
+    0.5000000000000001, 0.16666666666666668, 0.04166666666662064, 0.008333333333329794, 0.0013888888918939168,
+    0.000198412698643805133, 2.480151864139599358e-05, 2.75572664186123037e-06, 2.76213386691429238e-07, 2.51013469283503402e-08,
+)  # fmt: skip
+_LOG32 = (
+    0.3333333118003005, -0.24999996957950882, 0.20000715748892102, -0.16667802319501254, 0.142490576456974804,
+    -0.1242568733145110611, 0.1168541992348673931, -0.1147973384663763556, 0.06971611471451177832,
+)  # fmt: skip
+_LOG64 = (
+    0.6666666666666666646, 0.4000000000000091204, 0.2857142857078220772, 0.2222222239655298081,
+    0.1818179512447675351, 0.1538626767288222503, 0.132680261404287393, 0.1309441666654332402,
+)  # fmt: skip
+_ERF_SMALL32 = (
+    0.1283791666383222707, -0.3761263368813301896, 0.1128369414967157323, -0.02685929726076710773,
+    0.005200729666707883341, -0.0008138792385745070413, 0.00008351897080749960175,
+)  # fmt: skip
+_ERF_BIG32 = (
+    -0.0003185396624122559499, 1.130231055223187336, 0.6318239181057594723, 0.1100871664955004039, -0.02642763715352987799,
+    0.004762625832512992348, -0.0005975857702302330893, 0.00004616385862524457077, -1.64306365569061725e-06,
+)  # fmt: skip
+_ERF_SMALL64 = (
+    0.1283791670955125739, -0.3761263890318375246, 0.1128379167095512563, -0.02686617064513121852, 0.005223977625441674014,
+    -0.0008548327023403000609, 0.0001205533297887948387, -0.00001492565023696750174, 1.646211078201863639e-06,
+    -1.636576864883207212e-07, 1.480602714612875166e-08, -1.227773448679552385e-09, 9.323723518153026634e-11,
+    -6.196736428787699983e-12, 2.806712819561126247e-13,
+)  # fmt: skip
+_ERF_BIG64 = (
+    0.2108063640611435839, -0.3717367339489729603, 0.2517131932174487659, -0.1250330523789178115, 0.03992253907546523192,
+    -0.003993701160123029215, -0.002642365951813454858, 0.0008759152875774327465, 0.0002283799633257643002,
+    -0.0001288748313483784184, -0.00003417571889685629259, 0.00001859674773114452863, 7.49973505076329867e-06,
+    -2.232851651755521436e-06, -1.587633893127344024e-06,
+)  # fmt: skip
+_TANH32 = (-0.333333303327315471, 0.1333291536698745339, -0.05387394884864333359, 0.02111095904951478965, -0.006269119719649729174)
+_TANH64 = (
+    -0.3333333333333332867, 0.1333333333333019618, -0.05396825396475762478, 0.02186948838378092915, -0.008863232113541473187,
+    0.003592083166343457503, -0.001455464802800744916, 0.0005880541548418729, -0.000232251040679385094,
+    0.00008154737806525365138, -0.00001833596211003941992,
+)  # fmt: skip
+_ASIN32 = (0.1666666633743090705, 0.07500094543497423476, 0.04459940152851218372, 0.03110066273549456793, 0.01714923835767725319, 0.03369084720283011952)
+_ASIN64 = (
+    0.1666666666666664863, 0.07500000000020764361, 0.04464285710342364336, 0.03038194736709848113, 0.02237204763174451038,
+    0.01735525995578632175, 0.01392965290232663325, 0.0118754943826369232, 0.007802949477353317144, 0.01603551434914882308,
+    -0.01074905033969780756, 0.0281692180608814129,
+)  # fmt: skip
+
+_EXP_F32 = (
+    EXACT
+    + _f32(
+        """def exp_f32(x):
+    # Beyond these the result is inf or 0 whatever x is; a NaN passes both comparisons by.
+    x = {100.0} if x > {100.0} else x
+    x = {-110.0} if x < {-110.0} else x
+    shifted = fmadd(x, {1.4426950408889634}, {12582912.0})  # adding 1.5 * 2**23 rounds to an integer, kept in the low bits
+    k = shifted - {12582912.0}
+    r = fmadd(k, {-0.693359375}, x)
+    r = fmadd(k, {0.00021219444005469057}, r)
+"""
+    )
+    + _horner("r", _EXP32, "f32")
+    + _f32(
+        """    p = fmadd(p * r, r, r) + {1.0}
+    whole = int32(bits_of_f32(shifted) - int32(1262485504))
+    half = int32(whole >> int32(1))
+    # 2**whole in two factors: results may be subnormal, or reach past 2**127 on the way
+    p = p * f32_of_bits(int32(int32(half + int32(127)) << int32(23)))
+    return p * f32_of_bits(int32(int32(int32(whole - half) + int32(127)) << int32(23)))
+"""
+    )
+)
+_EXP_F64 = (
+    EXACT
+    + """def exp_f64(x):
+    x = 710.0 if x > 710.0 else x
+    x = -746.0 if x < -746.0 else x
+    shifted = fmadd(x, 1.4426950408889634, 6755399441055744.0)
+    k = shifted - 6755399441055744.0
+    r = fmadd(k, -0.6931471803691238, x)
+    r = fmadd(k, -1.9082149292705877e-10, r)
+"""
+    + _horner("r", _EXP64, "f64")
+    + """    p = fmadd(p * r, r, r) + 1.0
+    whole = bits_of_f64(shifted) - 4843621399236968448
+    half = whole >> 1
+    p = p * f64_of_bits((half + 1023) << 52)
+    return p * f64_of_bits((whole - half + 1023) << 52)
+"""
+)
+_LOG_F32 = (
+    EXACT
+    + _f32(
+        """def log_f32(x):
+    tiny = x < {1.1754943508222875e-38}
+    scaled = x * {8388608.0} if tiny else x
+    bits = bits_of_f32(scaled)
+    exponent = int32(int32(bits - int32(1060439283)) >> int32(23))  # of x / sqrt(1/2)
+    m = f32_of_bits(int32(bits - int32(exponent << int32(23))))
+    k = float32(exponent) - ({23.0} if tiny else {0.0})
+    r = m - {1.0}
+"""
+    )
+    + _horner("r", _LOG32, "f32")
+    + _f32(
+        """    z = r * r
+    y = fmadd(p * r, z, k * {-0.00021219444005469057})
+    y = fmadd({-0.5}, z, y)
+    y = fmadd(k, {0.693359375}, r + y)
+    y = x if x == {np.inf} else y
+    y = {-np.inf} if x == {0.0} else y
+    return {np.nan} if not x >= {0.0} else y
+"""
+    )
+)
+_LOG_F64 = (
+    EXACT
+    + """def log_f64(x):
+    tiny = x < 2.2250738585072014e-308
+    scaled = x * 4503599627370496.0 if tiny else x
+    bits = bits_of_f64(scaled)
+    exponent = (bits - 4604544271217802189) >> 52
+    m = f64_of_bits(bits - (exponent << 52))
+    k = float64(int32(exponent)) - (52.0 if tiny else 0.0)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+"""
+    + _horner("z", _LOG64, "f64")
+    + """    half = 0.5 * f * f
+    y = k * 1.9082149292705877e-10 + s * (half + p * z)
+    y = k * 0.6931471803691238 - ((half - y) - f)
+    y = x if x == np.inf else y
+    y = -np.inf if x == 0.0 else y
+    return np.nan if not x >= 0.0 else y
+"""
+)
+_ERF_F32 = (
+    EXACT
+    + _f32("""def erf_f32(x):\n    t = abs(x)\n    z = x * x\n""")
+    + _horner("z", _ERF_SMALL32, "f32")
+    + "    small = fmadd(p, x, x)\n    t = float32(4.0) if t > float32(4.0) else t\n"
+    + _horner("t", _ERF_BIG32, "f32")
+    + _f32("""    big = {1.0} - exp_f32(-p)\n    big = -big if x < {0.0} else big\n    return big if abs(x) > {0.92} else small\n""")
+)
+_ERF_F64 = (
+    EXACT
+    + "def erf_f64(x):\n    t = abs(x)\n    z = x * x\n"
+    + _horner("z", _ERF_SMALL64, "f64")
+    + "    small = fmadd(p, x, x)\n    t = 6.0 if t > 6.0 else t\n    u = (t - 2.5) / (t + 2.5)\n"
+    + _horner("u", _ERF_BIG64, "f64")
+    + """    big = 1.0 - exp_f64(-(t * t)) * p
+    big = -big if x < 0.0 else big
+    return big if abs(x) > 1.0 else small
+"""
+)
+_TANH_F32 = (
+    EXACT
+    + "def tanh_f32(x):\n    z = x * x\n"
+    + _horner("z", _TANH32, "f32")
+    + _f32("""    small = fmadd(p * z, x, x)
+    big = {1.0} - {2.0} / (exp_f32(abs(x) + abs(x)) + {1.0})
+    big = -big if x < {0.0} else big
+    small = x if x == {0.0} else small
+    return big if abs(x) > {0.6} else small
+""")
+)
+_TANH_F64 = (
+    EXACT
+    + "def tanh_f64(x):\n    z = x * x\n"
+    + _horner("z", _TANH64, "f64")
+    + """    small = fmadd(p * z, x, x)
+    big = 1.0 - 2.0 / (exp_f64(abs(x) + abs(x)) + 1.0)
+    big = -big if x < 0.0 else big
+    small = x if x == 0.0 else small
+    return big if abs(x) > 0.6 else small
+"""
+)
+
+
+def _asin(kind: str, coefficients: tuple[float, ...]) -> str:
+    one = (lambda c: f"float32({c!r})") if kind == "f32" else repr
+    return (
+        f"{EXACT}def asin_{kind}(x):\n"
+        f"    t = abs(x)\n"
+        f"    far = t > {one(0.5)}\n"
+        f"    z = {one(0.5)} * ({one(1.0)} - t) if far else t * t\n"
+        f"    s = math.sqrt(z) if far else t\n"
+        + _horner("z", coefficients, kind)
+        + f"    y = fmadd(p * z, s, s)\n"
+        f"    y = {one(1.5707963267948966)} - (y + y) if far else y\n"
+        f"    return -y if x < {one(0.0)} else (x if x == {one(0.0)} else y)\n"
+    )
+
+
+HELPERS: Final[dict[str, Helper]] = {
+    "fmadd": _llvm("fmadd", "llvm.fmuladd", 3),
+    "fma": _llvm("fma", "llvm.fma", 3),
+    "max_nan": _llvm("max_nan", "llvm.maximum", 2),
+    "min_nan": _llvm("min_nan", "llvm.minimum", 2),
+    "fmax": _llvm("fmax", "llvm.maxnum", 2),
+    "fmin": _llvm("fmin", "llvm.minnum", 2),
+    "bits_of_f32": _bits("bits_of_f32", "float32", "int32", "ir.IntType(32)"),
+    "f32_of_bits": _bits("f32_of_bits", "int32", "float32", "ir.FloatType()"),
+    "bits_of_f64": _bits("bits_of_f64", "float64", "int64", "ir.IntType(64)"),
+    "f64_of_bits": _bits("f64_of_bits", "int64", "float64", "ir.DoubleType()"),
+    "whole_i32": _whole("whole_i32", "int32", 32),
+    "whole_i64": _whole("whole_i64", "int64", 64),
+    "restrict": Helper(
+        '@intrinsic\ndef restrict(context):\n    """Arrays of a kernel do not overlap: their data pointers are marked noalias."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        "        for argument in builder.function.args:\n"
+        '            if isinstance(argument.type, ir.PointerType) and argument.name.endswith(".4"):\n'
+        '                argument.add_attribute("noalias")\n'
+        "        return context.get_dummy_value()\n\n"
+        "    return types.void(), generate\n"
+    ),
+    "from_f16": Helper(
+        "@intrinsic\ndef from_f16(context, a):\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())\n\n"
+        "    return types.float32(types.uint16), generate\n"
+    ),
+    "to_f16": Helper(
+        "@intrinsic\ndef to_f16(context, a):\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))\n\n"
+        "    return types.uint16(types.float32), generate\n"
+    ),
+    "f16_of_f64": Helper(
+        EXACT
+        + "def f16_of_f64(x):\n"
+        + '    """Through f32 rounded to odd, so that the second rounding is the only one that counts."""\n'
+        + "    near = float32(x)\n    wide = float64(near)\n    bits = bits_of_f32(near)\n"
+        + "    step = int32(-1) if abs(wide) > abs(x) else int32(1)\n"
+        + "    inexact = wide != x and x == x and abs(wide) < np.inf\n"
+        + "    bits = int32(bits + step) if inexact and (bits & 1) == 0 else bits\n    return to_f16(f32_of_bits(bits))\n",
+        ("bits_of_f32", "f32_of_bits", "to_f16"),
+    ),
+    "from_bf16": Helper(EXACT + "def from_bf16(bits):\n    return f32_of_bits(int32(int32(bits) << int32(16)))\n", ("f32_of_bits",)),
+    "to_bf16": Helper(
+        EXACT
+        + "def to_bf16(x):\n    bits = int64(bits_of_f32(x)) & 0xFFFFFFFF\n"
+        + "    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16\n    return uint16(rounded if x == x else (bits >> 16) | 0x40)\n",
+        ("bits_of_f32",),
+    ),
+    "bf16_of_f64": Helper(EXACT + "def bf16_of_f64(x):\n    return to_bf16(float32(x))\n", ("to_bf16",)),
+    "add_any_order": Helper(REGROUPED + "def add_any_order(a, b):\n    return a + b\n"),
+    "mul_any_order": Helper(REGROUPED + "def mul_any_order(a, b):\n    return a * b\n"),
+    "floordiv_int": Helper(
+        EXACT + "def floordiv_int(a, b):\n    if b == 0:\n        return 0\n    if b == -1:\n        return -int64(a)\n    return a // b\n"
+    ),
+    "mod_int": Helper(EXACT + "def mod_int(a, b):\n    if b == 0 or b == -1:\n        return 0\n    return a % b\n"),
+    "floordiv_float": Helper(
+        EXACT
+        + "def floordiv_float(a, b):\n    if b == 0:\n        return a / b\n    rest = math.fmod(a, b)\n    quotient = (a - rest) / b\n"
+        + "    if rest != 0:\n        if (b < 0) != (rest < 0):\n            quotient -= type(a)(1)\n"
+        + "    if quotient == 0:\n        return math.copysign(type(a)(0), a / b)\n"
+        + "    whole = np.floor(quotient)\n    return whole + type(a)(1) if quotient - whole > 0.5 else whole\n"
+    ),
+    "mod_float": Helper(
+        EXACT
+        + "def mod_float(a, b):\n    rest = math.fmod(a, b)\n    if b == 0:\n        return rest\n"
+        + "    if rest == 0:\n        return math.copysign(rest, b)\n    return rest + b if (b < 0) != (rest < 0) else rest\n"
+    ),
+    "sign_float": Helper(
+        EXACT + "def sign_float(x):\n    one = type(x)(1)\n    return one if x > 0 else (-one if x < 0 else (type(x)(0) if x == 0 else x))\n"
+    ),
+    "sign_int": Helper(EXACT + "def sign_int(x):\n    return 1 if x > 0 else (-1 if x < 0 else 0)\n"),
+    "shl_i32": Helper(EXACT + "def shl_i32(a, n):\n    return int32(a << n) if 0 <= n < 32 else int32(0)\n"),
+    "shl_i64": Helper(EXACT + "def shl_i64(a, n):\n    return a << n if 0 <= n < 64 else 0\n"),
+    "shr_i32": Helper(EXACT + "def shr_i32(a, n):\n    return int32(a >> (n if 0 <= n < 32 else 31))\n"),
+    "shr_i64": Helper(EXACT + "def shr_i64(a, n):\n    return a >> (n if 0 <= n < 64 else 63)\n"),
+    "exp_f32": Helper(_EXP_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
+    "exp_f64": Helper(_EXP_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
+    "log_f32": Helper(_LOG_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
+    "log_f64": Helper(_LOG_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
+    "erf_f32": Helper(_ERF_F32, ("fmadd", "exp_f32")),
+    "erf_f64": Helper(_ERF_F64, ("fmadd", "exp_f64")),
+    "tanh_f32": Helper(_TANH_F32, ("fmadd", "exp_f32")),
+    "tanh_f64": Helper(_TANH_F64, ("fmadd", "exp_f64")),
+    "asin_f32": Helper(_asin("f32", _ASIN32), ("fmadd",)),
+    "asin_f64": Helper(_asin("f64", _ASIN64), ("fmadd",)),
+}
+
+VECTOR: Final[dict[tuple[str, str], str]] = {
+    (op, dtype): f"{op}_{dtype}" for op in ("exp", "log", "erf", "tanh", "asin") for dtype in ("f32", "f64")
+}
+"""Functions with a form that vectorises, by op and dtype; the C library's serve the rest."""
+
+ULP: Final[dict[str, float]] = {
+    "exp_f32": 1.1, "exp_f64": 1.1, "log_f32": 0.9, "log_f64": 0.9, "erf_f32": 1.3, "erf_f64": 1.1,
+    "tanh_f32": 1.5, "tanh_f64": 1.5, "asin_f32": 2.6, "asin_f64": 2.7,
+}  # fmt: skip
+"""Worst error of each, in ULP: measured, rounded up."""
+
+
+def helper_text(names: frozenset[str], flags: frozenset[str]) -> str:
+    """The text of the helpers and of those they call, callees first."""
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for callee in HELPERS[name].uses:
+            visit(callee)
+        ordered[name] = None
+
+    for name in sorted(names):
+        visit(name)
+    regrouped = "{" + ", ".join(repr(f) for f in sorted({"reassoc", *(flags & {"contract", "nsz"})})) + "}"
+    return "\n\n".join(HELPERS[name].text.replace("{flags}", regrouped) for name in ordered)

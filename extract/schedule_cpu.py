@@ -1,0 +1,265 @@
+"""Turns a kernel into plans for a CPU: parallel rows or blocks, contiguous vector loops, few passes, library products where they fit."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kernel_ir.dtypes import I64
+from kernel_ir.nodes import ArrayType, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, const
+from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
+from kernel_ir.walk import free, subtrees
+
+from extract.borders import split
+from extract.fuse import fused, scalarised
+from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
+from extract.lower import Lowering, Names, reads_nearer
+from extract.matmul import product
+from extract.scatter import scattered
+from extract.share import shared
+from extract.staged import staged
+from extract.strides import Orders, Stride, access_cost, stride
+
+BLOCK: Final = 1024
+"""Elements of a block where a one-dimensional row is cut for threads; its buffers stay in the first-level cache."""
+TILE: Final = 64
+"""Side of the square tiles of a transposition: 64 rows of 64 f32 fill half a first-level cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to schedule: how far statements fuse, whether products go to the library, the order of `@ any` arrays."""
+
+    fusion: Fusion
+    library: bool
+    structure: bool
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        return (
+            ("fuse", self.fusion),
+            ("products", "library" if self.library else "loops"),
+            ("layout", "columns" if self.structure else "rows"),
+        )
+
+
+CHOICES: Final = tuple(
+    Choice(fusion, library, structure) for structure in (False, True) for library in (False, True) for fusion in ("most", "none")
+)
+
+
+@dataclass(slots=True)
+class Context:
+    """What the groups of one plan share."""
+
+    kernel: Kernel
+    arrays: dict[str, ArrayType]
+    names: Names
+    orders: Orders
+    library: bool
+    buffers: list[Buffer] = field(default_factory=list[Buffer])
+
+
+def plans(
+    kernel: Kernel,
+    machine: object = None,
+    sizes: Mapping[str, int] | None = None,
+    fast_math: Iterable[object] = (),
+) -> tuple[Plan, ...]:
+    """Every different plan of the choices above, in a fixed order; the cost model chooses among them."""
+    found: dict[tuple[object, ...], Plan] = {}
+    flags = frozenset(map(str, fast_math))
+    for choice in CHOICES:
+        made = plan(kernel, choice, flags)
+        found.setdefault((made.buffers, made.steps), made)
+    return tuple(found.values())
+
+
+def plan(kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset()) -> Plan:
+    """The plan of one choice."""
+    grouped = grouping(kernel, choice.fusion)
+    orders = {p.name: _order(p, choice.structure) for p in (*kernel.params, *kernel.outputs)}
+    taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
+    arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
+    context = Context(kernel, arrays, Names(taken), orders, choice.library)
+    context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
+    context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
+    local = _locals(grouped.work)
+    context.buffers += [
+        Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank))) for p in grouped.temps if p.name not in local
+    ]
+    steps = _steps(grouped, context)
+    return Plan(kernel, "cpu", tuple(context.buffers), steps, choice.pairs(), fast_math)
+
+
+def _order(p: Param, structure: bool) -> tuple[int, ...]:
+    dims = tuple(range(p.type.rank))
+    turned = p.type.layout == "cols" or (p.type.layout == "any" and structure)
+    if turned and p.type.layout == "any":
+        return (*dims[-1:], *dims[:-1])  # structures of a few fields become one plane a field
+    return dims[::-1] if turned else dims
+
+
+def _argument(p: Param, space: str, orders: Orders) -> Buffer:
+    return Buffer(p.name, p.type.dtype, p.type.shape, "argument" if space == "argument" else "output", orders[p.name])
+
+
+def _locals(work: tuple[Work, ...]) -> frozenset[str]:
+    names: set[str] = set()
+    for one in work:
+        names |= set(one.locals) if isinstance(one, Group) else _locals(one.body)
+    return frozenset(names)
+
+
+def _steps(grouped: Grouping, context: Context) -> tuple[Step, ...]:
+    def visit(work: tuple[Work, ...]) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        for one in work:
+            if isinstance(one, RepeatGroups):
+                steps.append(RepeatLaunch(one.index, one.steps, visit(one.body)))
+            else:
+                steps.extend(_launches(one, context))
+        return tuple(steps)
+
+    return visit(grouped.work)
+
+
+def _launches(group: Group, context: Context) -> list[Launch]:
+    name = context.names.fresh(f"{context.kernel.name}_{group.members[-1].stmt.target}")
+    if group.accumulates:
+        return [scattered(name, group, context.arrays, context.names, context.orders)]
+    if context.library:
+        made = product(group, context.arrays, context.orders)
+        if made is not None:
+            return [Launch(name, (made,), note="library product")]
+    stages = staged(group, context.arrays, context.names, BLOCK)
+    if stages is not None:
+        groups, temps = stages
+        for p in temps:
+            context.arrays[p.name] = p.type
+            context.buffers.append(Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank))))
+        made_names = [context.names.fresh(f"{context.kernel.name}_{g.members[0].stmt.target}") for g in groups]
+        return [_launch(n, g, context) for n, g in zip(made_names, groups, strict=True)]
+    return [_launch(name, group, context)]
+
+
+def _launch(name: str, group: Group, context: Context) -> Launch:
+    shaped, bases, note = _shaped(group, context)
+    shaped, more = shared(shaped, context.arrays, context.names)
+    lowering = Lowering(shaped, {**context.arrays, **more}, context.names, context.orders, bases)
+    nodes = fused(lowering.nodes())
+    nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))
+    nodes = split(nodes, context.arrays, context.names)
+    allocs = tuple(Alloc(b) for b in lowering.buffers if b.name not in gone)
+    deal = "cyclic" if _uneven(shaped) else "block"
+    return Launch(name, (*allocs, *_around(shaped.outer, nodes)), note=note, deal=deal)
+
+
+def _around(outer: tuple[Binder, ...], nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The nodes inside the outer loops: parallel as long as their ranges read no outer index."""
+    names = {b.index for b in outer}
+    independent = 0
+    for b in outer:
+        if (free(b.lo) | free(b.hi)) & names:
+            break
+        independent += 1
+    for n in reversed(range(len(outer))):
+        b = outer[n]
+        nodes = (Loop(b.index, b.lo, b.hi, LoopKind.PARALLEL if n < independent else LoopKind.SERIAL, nodes),)
+    return nodes
+
+
+def _uneven(group: Group) -> bool:
+    """Whether an iteration's work depends on its index: triangular ranges, folds that stop early."""
+    outer = {b.index for b in group.outer}
+    for m in group.members:
+        if any((free(b.lo) | free(b.hi)) & outer for b in m.inner):
+            return not any(b.index.endswith("_block") for b in group.outer)
+        for x in subtrees(m.stmt.value):
+            if isinstance(x, Fold) and x.condition is not None:
+                return True
+            if isinstance(x, Reduce) and any((free(b.lo) | free(b.hi)) & outer for b in x.binders):
+                return True
+    return False
+
+
+# -- which loops are outer, which inner
+
+
+Shaped = tuple[Group, dict[str, tuple[Expr, int]], str]
+
+
+def _shaped(group: Group, context: Context) -> Shaped:
+    """The group with the loop that should run along memory made inner; cut in blocks or tiles where threads or caches need it."""
+    if not group.outer or any(m.inner for m in group.members):
+        return group, {}, "rows"
+    if any((free(b.lo) | free(b.hi)) for b in group.outer):
+        return group, {}, "points"
+    values = [m.stmt.value for m in group.members]
+    loops = [x for v in values for x in subtrees(v) if isinstance(x, Reduce)]
+    if loops:
+        return _shaped_reductions(group, loops, context)
+    if len(group.outer) == 1:
+        return group, {}, "points"
+    return _shaped_points(group, context)
+
+
+def _shaped_reductions(group: Group, loops: list[Reduce], context: Context) -> Shaped:
+    last = group.outer[-1]
+    reads = any(last.index in free(r) for r in loops)
+    along = any(last.index in free(r) and reads_nearer(r, last.index, context.orders) for r in loops)
+    apart = any(last.index not in free(r) for r in loops)
+    if not (reads and along) and not (apart and len(group.outer) > 1):
+        return group, {}, "rows"
+    if len(group.outer) > 1:
+        return _demoted(group, 1), {}, "rows"
+    return _blocked(group, context)
+
+
+def _demoted(group: Group, count: int) -> Group:
+    outer, inner = group.outer[:-count], group.outer[-count:]
+    return replace(group, outer=outer, members=tuple(Member(m.stmt, (*inner, *m.inner)) for m in group.members))
+
+
+def _blocked(group: Group, context: Context) -> Shaped:
+    """The last outer loop in blocks of BLOCK: the blocks are outer, the loop inside a block inner."""
+    block, inner, base = cut(group.outer[-1], BLOCK, context.names)
+    members = tuple(Member(m.stmt, (inner, *m.inner)) for m in group.members)
+    shaped = replace(group, outer=(*group.outer[:-1], block), members=members)
+    return shaped, {inner.index: (base, BLOCK)}, f"blocks of {BLOCK}"
+
+
+def cut(b: Binder, length: int, names: Names) -> tuple[Binder, Binder, Expr]:
+    """A loop over blocks of `length`, the loop inside one block, and the block's first value."""
+    block = names.fresh(f"{b.index}_block")
+    size = const(length, I64)
+    span = b.hi if b.lo == const(0, I64) else Call("sub", (b.hi, b.lo), I64)
+    count = Call("floordiv", (Call("add", (span, const(length - 1, I64)), I64), size), I64)
+    start: Expr = Call("mul", (IndexRef(block), size), I64)
+    if b.lo != const(0, I64):
+        start = Call("add", (b.lo, start), I64)
+    end = Call("min", (Call("add", (start, size), I64), b.hi), I64)
+    return Binder(block, const(0, I64), count), Binder(b.index, start, end), start
+
+
+def _shaped_points(group: Group, context: Context) -> Shaped:
+    """One point after another along memory; square tiles where one array runs along another index than the rest."""
+    accesses = [x for m in group.members for x in subtrees(m.stmt.value) if isinstance(x, Load)]
+    accesses += [Load(m.stmt.target, m.stmt.indices, I64) for m in group.members if m.stmt.target not in group.locals for _ in range(2)]
+    costs = [access_cost(accesses, b.index, context.orders) for b in group.outer]
+    best = min(range(len(costs)), key=lambda n: (costs[n], -n))
+    row = group.outer[best]
+    outer = (*group.outer[:best], *group.outer[best + 1 :], row)
+    moved = replace(group, outer=outer)
+    across = [x for x in accesses if stride(x.array, x.indices, row.index, context.orders) is Stride.FAR]
+    for b in outer[:-1]:
+        if any(stride(x.array, x.indices, b.index, context.orders) is Stride.UNIT for x in across):
+            return _tiled(moved, b, context)
+    return _demoted(moved, 1), {}, "rows"
+
+
+def _tiled(group: Group, other: Binder, context: Context) -> Shaped:
+    rest = tuple(b for b in group.outer[:-1] if b is not other)
+    outer_a, inner_a, base_a = cut(other, TILE, context.names)
+    outer_b, inner_b, base_b = cut(group.outer[-1], TILE, context.names)
+    members = tuple(Member(m.stmt, (inner_a, inner_b)) for m in group.members)
+    shaped = replace(group, outer=(*rest, outer_a, outer_b), members=members)
+    return shaped, {inner_a.index: (base_a, TILE), inner_b.index: (base_b, TILE)}, f"tiles of {TILE} x {TILE}"
