@@ -70,7 +70,7 @@ class Constraints:
             k, r = p.split(name)
             if name not in k.atoms:
                 self._bounds.setdefault(name, []).append((k, r))
-                if k.constant == 1 and self._obvious(-r):
+                if k.constant == 1 and self.obvious(-r):
                     self._nonneg_atoms.add(name)
 
     def bounds(self, name: str) -> list[tuple[Polynomial, Polynomial]]:
@@ -118,7 +118,8 @@ class Constraints:
         self._steps = 0
         return self._search(p, MAX_DEPTH, frozenset())
 
-    def _obvious(self, p: Polynomial) -> bool:
+    def obvious(self, p: Polynomial) -> bool:
+        """Whether `p >= 0` is plain: no negative coefficient, no factor that may be negative."""
         return all(c > 0 and self._obvious_monomial(m) for m, c in p.terms)
 
     def _obvious_monomial(self, monomial: tuple[str, ...]) -> bool:
@@ -129,7 +130,7 @@ class Constraints:
         value = p.constant
         if value is not None:
             return value >= 0
-        if p in self.known or p in self._proved or self._obvious(p):
+        if p in self.known or p in self._proved or self.obvious(p):
             return True
         if depth == 0 or p in path or self._failed.get(p, 0) >= depth:
             return False

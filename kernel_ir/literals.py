@@ -1,4 +1,4 @@
-"""Turns conditions into cases: each a list of literals (an integer polynomial >= 0, or a truth of an opaque condition) that hold together."""
+"""Turns conditions into cases: lists of literals (an integer polynomial >= 0, or the truth of an opaque condition) that hold together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def consequences(truth: Truth) -> tuple[Truth, ...]:
 
 
 def cases(condition: Expr, value: bool, compare: Callable[[Call, bool], tuple[Case, ...]], key: Callable[[Expr], str]) -> tuple[Case, ...]:
-    """The cases in which `condition` is `value`; none if it never is. Exact: together they hold where the condition does, no more and no less.
+    """The cases in which `condition` is `value`; none if it never is. Together they hold where the condition does, no more and no less.
 
     `compare` gives the cases of one comparison, `key` names an opaque condition.
     """
@@ -83,4 +83,3 @@ def cases(condition: Expr, value: bool, compare: Callable[[Call, bool], tuple[Ca
             return compare(condition, value)
         case _:
             return ((Truth(("is", key(condition)), value),),)
-

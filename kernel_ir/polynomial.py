@@ -109,9 +109,9 @@ class Polynomial:
         """
         lead, leading = max(divisor.terms, key=lambda t: _degree_order(t[0]))
         if leading < 0:
-            quotient, rest = self.divmod(-divisor)
-            return -quotient, rest
-        left = dict(self.terms)
+            opposite, remaining = self.divmod(-divisor)
+            return -opposite, remaining
+        left: dict[Monomial, int] = dict(self.terms)
         quotient: dict[Monomial, int] = {}
         rest: dict[Monomial, int] = {}
         while left:
@@ -131,12 +131,19 @@ class Polynomial:
             left = {m: c for m, c in left.items() if c}
         return _normal(quotient), _normal(rest)
 
+    @property
+    def content(self) -> int:
+        """The greatest number that divides every coefficient."""
+        return gcd(*(c for _, c in self.terms))
+
+    def scaled_down(self, divisor: int) -> "Polynomial":
+        """Every coefficient floor-divided by a number."""
+        return _normal({m: c // divisor for m, c in self.terms})
+
     def tightened(self) -> "Polynomial":
         """The strongest polynomial that is >= 0 exactly where this one is, over integers: 2*q - 1 gives q - 1."""
         g = gcd(*(c for m, c in self.terms if m))
-        if g <= 1:
-            return self
-        return _normal({m: c // g for m, c in self.terms})
+        return self if g <= 1 else self.scaled_down(g)
 
     def at(self, values: Mapping[str, int]) -> int:
         """The value where each atom has its value."""
@@ -177,4 +184,3 @@ def constant(value: int) -> Polynomial:
 def atom(name: str) -> Polynomial:
     """The polynomial that is one atom."""
     return Polynomial((((name,), 1),))
-
