@@ -10,7 +10,7 @@ from kernel_ir.dtypes import DType
 Array = np.ndarray[Any, Any]
 
 TOLERANCES: Final = {"f64": (1e-9, 1e-10), "f32": (1e-4, 1e-5), "f16": (2e-3, 1e-3)}
-"""By dtype: relative error of an element, and error relative to the array's largest magnitude, which cancellation needs; their sum is allowed."""
+"""By dtype: the error allowed relative to the element, plus that relative to its array's largest magnitude, for cancellation."""
 
 FLIPPED: Final = 1e-3
 """Share of the elements of an integer output that may differ: a count or an arg-min of rounded floats flips where two come close."""
