@@ -32,11 +32,12 @@ class BoundedNumbers:
 
     def given(self, array: Array, dtype: DType) -> Value:
         """An argument, exact, as it is stored in memory."""
-        value = meaning.read(array, dtype)
+        value = np.array(meaning.read(array, dtype))
         arithmetic = reads_as(dtype)
         if not arithmetic.is_float:
             return (value, np.zeros(value.shape))
-        return self._licensed(value.astype(REAL[arithmetic.name]), np.zeros(value.shape))
+        value, bound = self._licensed(np.array(value, REAL[arithmetic.name]), np.zeros(value.shape))
+        return (value, np.array(bound))
 
     def exact(self, array: Array, dtype: DType) -> Value:
         if not dtype.is_float:
@@ -205,7 +206,10 @@ class BoundedNumbers:
         terms = count(value, mask, axes)
         size = np.abs(value).astype(np.float64)
         most = (size + bound).prod(axis=axes, keepdims=True)
-        error = most * (1 + f.unit + OWN[fmt]) ** terms - size.prod(axis=axes, keepdims=True)
+        # By logarithms: in float64, 1 + unit is 1.
+        growth = np.where(size > 0, np.log1p(bound / np.where(size > 0, size, 1)), 0.0).sum(axis=axes, keepdims=True)
+        error = np.abs(total).astype(np.float64) * np.expm1(growth + terms * (f.unit + OWN[fmt]))
+        error = np.where(size.min(axis=axes, keepdims=True, initial=1.0) > 0, error, most * (1 + terms * f.unit))
         way = np.maximum(size + bound, 1).prod(axis=axes, keepdims=True) > f.greatest
         least = np.where(size == 0, 1, np.minimum(size, 1)).prod(axis=axes, keepdims=True)
         way |= least < f.tiny / f.unit

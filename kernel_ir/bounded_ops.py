@@ -190,7 +190,8 @@ def _integer_power(x: Value, n: int) -> Value:
     count = abs(n)
     rounds = max(count - 1, 0) * unit.unit
     positive = np.abs(np.power(a, a.dtype.type(count))).astype(np.float64)
-    error = np.power(size + ea, float(count)) * (1 + rounds * (1 + rounds)) - np.power(size, float(count))
+    growth = np.log1p(ea / np.where(size > 0, size, 1))
+    error = np.where(size > 0, positive * np.expm1(count * growth + rounds), np.power(ea, float(count)) * (1 + 2 * rounds))
     error = np.where((ea == 0) & ((size == 0) | (count <= 1)), 0.0, np.maximum(error, rounds * positive))
     error = np.where(np.isfinite(positive) & (positive <= unit.greatest), error, np.where(ea == 0, 0.0, np.inf))
     if n >= 0:
