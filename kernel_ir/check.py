@@ -44,7 +44,7 @@ def kernel(k: KernelSyntax) -> Kernel:
 def proved(k: Kernel) -> Kernel:
     """The kernel with the facts that its bounds proof needs as `implied`; raises a BoundsError or CoverageError where a proof fails."""
     implied = check_bounds(k)
-    check_coverage(k)
+    check_coverage(replace(k, implied=implied))
     return replace(k, implied=implied)
 
 
