@@ -1,0 +1,263 @@
+"""A kernel becomes plans for a GPU: one point a thread, one row a warp, or one row a block, over each way to group its statements.
+
+A launch runs one group. Its outer loops are the grid; what remains of a member's own loops, and the reductions of a row, is shared
+by the threads of the warp or block that has the row (joined by shuffles, and through shared memory between warps). Accumulating
+statements add atomically. Ranges that depend on outer indices run over the enclosing rectangle under a condition.
+"""
+
+import keyword
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal
+
+from extract.domains import conjunction
+from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
+from extract.intervals import Ranges, enclosing, with_binder
+from extract.lower import Names
+from extract.lower_cuda import Team, ThreadLowering
+from extract.sizes import extent_of
+from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as
+from kernel_ir.nodes import (
+    ArrayType,
+    Assign,
+    AssignOp,
+    Binder,
+    Call,
+    Expr,
+    IndexRef,
+    Kernel,
+    Load,
+    Param,
+    Reduce,
+    ReduceKind,
+    Repeat,
+    Stmt,
+    const,
+)
+from kernel_ir.plan import Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Space, Step, Store, When
+from kernel_ir.walk import statements, subtrees
+
+Share = Literal["point", "warp", "block"]
+MAPPINGS: Final[tuple[Share, ...]] = ("point", "warp", "block")
+FUSIONS: Final[tuple[Fusion, ...]] = ("most", "equal", "none")
+THREADS: Final[dict[Share, int]] = {"point": 256, "warp": 128}
+_TEAMS: Final[dict[Share, Team | None]] = {"point": None, "warp": "warp", "block": "block"}
+ATOMIC: Final = (I32, I64, F32, F64)
+"""Dtypes of arrays that the GPU can accumulate into; others go through an array of their arithmetic type."""
+_JOINED: Final[dict[AssignOp, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
+_WORDS: Final = """
+    bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
+    np part point points row thread types uint16 uint32 uint64 uint8 warp wide
+"""
+RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
+"""Words of the generated source that no loop or scalar may be called."""
+
+
+def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[Plan, ...]:
+    """Every schedule of `kernel` that is worth costing for a GPU, the plainest (one point a thread, no fusion) last.
+
+    `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct.
+    """
+    plans: dict[tuple[Step, ...], Plan] = {}
+    for fusion in FUSIONS:
+        found = grouping(kernel, fusion)
+        for mapping in MAPPINGS:
+            plan = _plan(kernel, found, target, mapping, sizes, (("fusion", fusion), ("map", mapping)))
+            plans.setdefault(plan.steps, plan)
+    return tuple(plans.values())
+
+
+def _plan(
+    kernel: Kernel, found: Grouping, target: str, mapping: Share, sizes: Mapping[str, int], schedule: tuple[tuple[str, str], ...]
+) -> Plan:
+    builder = _Builder(kernel, found, mapping, sizes)
+    steps = (*builder.starts(), *builder.steps(found.work))
+    return Plan(kernel, target, builder.buffers(), steps, schedule)
+
+
+class _Builder:
+    """Makes the launches of one plan."""
+
+    def __init__(self, kernel: Kernel, found: Grouping, mapping: Share, sizes: Mapping[str, int]) -> None:
+        self.kernel = kernel
+        self.mapping = mapping
+        self.sizes = sizes
+        self.temps = found.temps
+        self.arrays: dict[str, ArrayType] = {**kernel.arrays, **{p.name: p.type for p in found.temps}}
+        self.wide = {
+            s.target: ArrayType(reads_as(self.arrays[s.target].dtype), self.arrays[s.target].shape)
+            for s in statements(kernel.body)
+            if s.op != "=" and self.arrays[s.target].dtype not in ATOMIC
+        }
+        self.scalars = frozenset[str]()
+        for one in found.work:
+            self._classify(one)
+
+    def _classify(self, one: Work) -> None:
+        """Decides which temporaries are scalars of an iteration: written once, whole, by a group that alone has them."""
+        if isinstance(one, RepeatGroups):
+            for inner in one.body:
+                self._classify(inner)
+            return
+        targets = [m.stmt.target for m in one.members]
+        whole = {m.stmt.target for m in one.members if not m.inner and m.stmt.where is None and self._indexed_by(one, m.stmt)}
+        self.scalars |= {name for name in one.locals if name in whole and targets.count(name) == 1}
+
+    def _indexed_by(self, group: Group, stmt: Assign) -> bool:
+        return stmt.indices == tuple(IndexRef(b.index) for b in group.outer)
+
+    # -- buffers
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Every array: the caller's, then the temporaries that outlive an iteration."""
+        arguments = [self._buffer(p, "argument") for p in self.kernel.params if p.type.rank or p.inout]
+        outputs = [self._buffer(p, "output") for p in self.kernel.outputs]
+        temps = [self._buffer(p, "global") for p in self.temps if p.name not in self.scalars]
+        wide = [self._buffer(Param(_work(name), t), "global") for name, t in self.wide.items()]
+        return (*arguments, *outputs, *temps, *wide)
+
+    def _buffer(self, p: Param, space: Space) -> Buffer:
+        order = tuple(range(p.type.rank))
+        return Buffer(p.name, p.type.dtype, p.type.shape, space, order[::-1] if p.type.layout == "cols" else order)
+
+    # -- steps
+
+    def starts(self) -> Iterator[Step]:
+        """Zeros for the targets that statements accumulate into before anything defines them."""
+        defined = {p.name for p in self.kernel.params}
+        for stmt in statements(self.kernel.body):
+            if stmt.target not in defined and stmt.op != "=":
+                zero = const(0, reads_as(self.arrays[stmt.target].dtype))
+                yield self._over_array(stmt.target, f"{stmt.target}_start", lambda at, name=stmt.target, zero=zero: Store(name, at, zero))
+            defined.add(stmt.target)
+
+    def steps(self, work: tuple[Work, ...]) -> Iterator[Step]:
+        """The launches of the kernel's groups, in order."""
+        for one in work:
+            match one:
+                case RepeatGroups():
+                    yield RepeatLaunch(one.index, one.steps, tuple(self.steps(one.body)))
+                case Group() if one.accumulates:
+                    yield from self._accumulating(one)
+                case Group():
+                    yield self._launch(one)
+
+    def _over_array(self, name: str, launch: str, node: Callable[[tuple[Expr, ...]], Node]) -> Launch:
+        names = self._names(())
+        shape = self.arrays[name].shape
+        binders = tuple(Binder(names.fresh(f"i{n}"), const(0, I64), extent) for n, extent in enumerate(shape))
+        body = (node(tuple(IndexRef(b.index) for b in binders)),)
+        return Launch(launch, self._grid(binders, body, names), THREADS["point"])
+
+    def _accumulating(self, group: Group) -> Iterator[Step]:
+        (member,) = group.members
+        stmt = member.stmt
+        dtype = self.arrays[stmt.target].dtype
+        target = stmt.target
+        if target in self.wide:
+            target = _work(stmt.target)
+            yield self._copy(stmt.target, target, dtype)
+        names = self._names(group.outer)
+        parallel, serial = _split(group.outer)
+        nodes = ThreadLowering(group, frozenset(), names, None, self._extent).accumulation(target, _JOINED[stmt.op])
+        for b in reversed(serial):
+            nodes = (Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, nodes),)
+        yield Launch(stmt.target, self._grid(parallel, nodes, names), THREADS["point"])
+        if stmt.target in self.wide:
+            yield self._copy(target, stmt.target, dtype)
+
+    def _copy(self, source: str, target: str, dtype: DType) -> Launch:
+        name = source if source in self.arrays else target
+        return self._over_array(name, f"{target}_copy", lambda at: Store(target, at, Load(source, at, reads_as(dtype))))
+
+    def _launch(self, group: Group) -> Launch:
+        team = self._team(group)
+        name = group.members[-1].stmt.target
+        names = self._names(group.outer)
+        lowering = ThreadLowering(group, self.scalars, names, team, self._extent)
+        parallel, serial = _split(group.outer)
+        nodes = lowering.nodes()
+        for b in reversed(serial):
+            nodes = (Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, nodes),)
+        if team is None:
+            return Launch(name, self._grid(parallel, nodes, names), THREADS["point"])
+        kind = LoopKind.BLOCK if team == "block" else LoopKind.WARP
+        return Launch(name, self._grid(parallel, nodes, names, kind), self._threads(group, team))
+
+    def _team(self, group: Group) -> Team | None:
+        """The team that shares a row, where the group has rows to share and every outer loop can be a row of the grid."""
+        _, serial = _split(group.outer)
+        rows = any(m.inner or any(isinstance(x, Reduce) for x in subtrees(m.stmt.value)) for m in group.members)
+        if not rows or serial:
+            return None
+        return _TEAMS[self.mapping]
+
+    def _threads(self, group: Group, team: Team) -> int:
+        if team == "warp":
+            return THREADS["warp"]
+        ranges = [b for m in group.members for b in (*m.inner, *_reduced(m.stmt.value))]
+        longest = max((self._extent(b) for b in ranges), default=1)
+        threads = 64
+        while threads < 512 and threads * 4 <= longest:
+            threads *= 2
+        return threads
+
+    def _extent(self, b: Binder) -> int:
+        return extent_of(b, self.sizes)
+
+    def _names(self, outer: tuple[Binder, ...]) -> Names:
+        taken = {*self.arrays, *self.kernel.sizes, *map(_work, self.wide), *RESERVED, *_repeat_indices(self.kernel)}
+        return Names(taken | {b.index for b in outer})
+
+    def _grid(self, binders: tuple[Binder, ...], nodes: tuple[Node, ...], names: Names, kind: LoopKind = LoopKind.GRID) -> tuple[Node, ...]:
+        """The nodes inside loops that are the grid: enclosing rectangles, with a condition where the exact range is smaller."""
+        ranges: Ranges = {}
+        loops: list[tuple[str, Expr, Expr]] = []
+        conditions: list[Expr] = []
+        for b in binders:
+            hull = enclosing(b, ranges)
+            assert hull is not None
+            if b.lo != hull[0]:
+                conditions.append(Call("le", (b.lo, IndexRef(b.index)), BOOL))
+            if b.hi != hull[1]:
+                conditions.append(Call("lt", (IndexRef(b.index), b.hi), BOOL))
+            loops.append((b.index, *hull))
+            ranges = with_binder(b, ranges)
+        if not loops:
+            loops.append((names.fresh("one"), const(0, I64), const(1, I64)))
+        if conditions:
+            nodes = (When(conjunction(tuple(conditions)), nodes),)
+        for index, lo, hi in reversed(loops):
+            nodes = (Loop(index, lo, hi, kind, nodes),)
+        return nodes
+
+
+def _split(outer: tuple[Binder, ...]) -> tuple[tuple[Binder, ...], tuple[Binder, ...]]:
+    """Leading loops that the grid can run, and those whose enclosing range is not seen: one thread runs these in order."""
+    ranges: Ranges = {}
+    for number, b in enumerate(outer):
+        if enclosing(b, ranges) is None:
+            return outer[:number], outer[number:]
+        ranges = with_binder(b, ranges)
+    return outer, ()
+
+
+def _work(name: str) -> str:
+    """The array of the arithmetic type in which a narrow target is accumulated."""
+    return f"{name}_sum"
+
+
+def _reduced(e: Expr) -> Iterator[Binder]:
+    for x in subtrees(e):
+        if isinstance(x, Reduce):
+            yield from x.binders
+
+
+def _repeat_indices(kernel: Kernel) -> set[str]:
+    def visit(body: tuple[Stmt, ...]) -> Iterator[str]:
+        for stmt in body:
+            if isinstance(stmt, Repeat):
+                if stmt.index is not None:
+                    yield stmt.index
+                yield from visit(stmt.body)
+
+    return set(visit(kernel.body))
