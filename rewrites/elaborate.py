@@ -280,7 +280,7 @@ def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, flags: bool) -> 
     roots = sorted({types.root(v) for v in range(len(types.parent))})
     if rule.on:
         wanted = tuple(dict.fromkeys(t for name, span in zip(rule.on, rule.on_spans, strict=True) for t in _on(name, span)))
-        hits = [r for r in roots if r not in (types.root(worker.i64), types.root(worker.bool)) and set(types.allowed[r]) & set(wanted)]
+        hits = [r for r in roots if set(types.allowed[r]) & set(wanted)]
         if not hits:
             raise RuleError(f"nothing in this rule can be {_names(wanted)}", rule.on_spans[0])
         for r in hits:

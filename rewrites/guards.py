@@ -39,6 +39,8 @@ GUARDS: Final[dict[str, GuardKind]] = {
         GuardKind("nowrap", 1, "int", "each operation in it gives the mathematical result"),
     )
 }
+WRAPPING: Final = ("add", "sub", "mul", "neg")
+"""The operations that `nowrap` speaks of."""
 COMPARISONS: Final = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
@@ -156,7 +158,7 @@ def _nowrap(p: Pattern, context: Context) -> Ways:
         code = context.code(p.type)
         return ((f"(>= {_low(p, context)} (least {code}))", f"(<= {_high(p, context)} (greatest {code}))"),)
     facts = tuple(
-        f"(nw_{x.op} {context.code(x.type)} {' '.join(map(context.term, x.args))})" for x in subpatterns(p) if isinstance(x, Apply)
+        f"(nw_{x.op} {context.code(x.type)} {' '.join(map(context.term, x.args))})" for x in subpatterns(p) if isinstance(x, Apply) and x.op in WRAPPING
     )
     return (facts,)
 

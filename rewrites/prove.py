@@ -15,7 +15,7 @@ import numpy as np
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
 from rewrites.guards import COMPARISONS, Guard
-from rewrites.pattern import Apply, Reduction, Var, subpatterns
+from rewrites.pattern import Apply, Lit, Reduction, Var, subpatterns
 from rewrites.prove_meaning import bits_value, guard_holds, real_value, regrouped_value
 from rewrites.prove_values import Samples, assignments, bound_variables, dependence, samples
 from rewrites.rule import Rule
@@ -109,8 +109,10 @@ _ZEROS: Final = ((0.0, 0.0), (0.0, -0.0), (-0.0, 0.0), (-0.0, -0.0))
 
 def _chooses_zeros(rule: Rule) -> bool:
     """Whether a min or max of floats is in it: which of two zeros it gives is the backend's choice."""
-    found = (p for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Apply) and p.op in ("min", "max", "fmin", "fmax"))
-    return any(t.is_float for p in found for t in rule.types[p.type])
+    nodes = [p for side in (rule.lhs, rule.rhs) for p in subpatterns(side)]
+    types = [p.type for p in nodes if isinstance(p, Apply) and p.op in ("min", "max", "fmin", "fmax")]
+    types += [p.type for p in nodes if isinstance(p, Reduction) and p.kind in ("min", "max")]
+    return any(t.is_float for v in types for t in rule.types[v])
 
 
 def _not_excluded(needs: frozenset[Flag], arrays: list[Any], count: int) -> Any:
@@ -143,7 +145,7 @@ def _compare(s: Samples, left: Any, right: Any, good: Any, signless: bool) -> tu
         return count, ""
     at = int(np.argmin(flat))
     where = ", ".join(f"{name}={_shown(v, at)}" for name, v in sorted(s.values.items()))
-    dtype = next((t.name for t in s.dtypes.values() if t is not BOOL), "bool")
+    dtype = ", ".join(dict.fromkeys(t.name for t in s.dtypes.values() if t is not BOOL)) or "bool"
     return count, f"{dtype} {where}: {_shown(left, at)} is not {_shown(right, at)}"
 
 
@@ -160,6 +162,9 @@ def _over_the_reals(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     rng = np.random.default_rng(zlib.crc32(rule.name.encode()))
     depends, bounds = dependence(rule), bound_variables(rule)
     kinds = {p.name: dtypes[p.type] for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Var)}
+    # A constant such as log2(e) is itself rounded to a double.
+    literals = [p.value for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Lit)]
+    digits = DIGITS // 2 if all(v == v and abs(v) == np.inf or (v * 4) % 1 == 0 for v in literals) else 14
     count = 0
     for _ in range(POINTS * 4):
         env = {name: _drawn(mp, rng, kinds[name], name in bounds, depends[name]) for name in sorted(kinds)}
@@ -169,7 +174,7 @@ def _over_the_reals(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
         if left is None and (right is None or Flag.NNAN in rule.needs):
             continue
         count += 1
-        if not _agree(left, right, mp):
+        if not _agree(left, right, digits, mp):
             where = ", ".join(f"{name}={env[name]({}) if not depends[name] else '…'}" for name in sorted(kinds) if "." not in name)
             return count, f"{where}: {left} is not {right}"
         if count == POINTS:
@@ -177,12 +182,12 @@ def _over_the_reals(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     return count, ""
 
 
-def _agree(left: Any, right: Any, mp: Any) -> bool:
+def _agree(left: Any, right: Any, digits: int, mp: Any) -> bool:
     if left is None or right is None:
         return False
     if isinstance(left, bool) or isinstance(right, bool):
         return bool(left) == bool(right)
-    return abs(left - right) <= mp.mpf(10) ** -(DIGITS // 2) * (1 + abs(left) + abs(right))
+    return abs(left - right) <= mp.mpf(10) ** -digits * (1 + abs(left) + abs(right))
 
 
 def _drawn(mp: Any, rng: np.random.Generator, dtype: DType, is_bound: bool, depends: frozenset[str]) -> Callable[[Mapping[str, int]], Any]:

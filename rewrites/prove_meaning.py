@@ -8,7 +8,7 @@ import numpy as np
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS, REDUCTIONS
-from rewrites.guards import COMPARISONS, Guard
+from rewrites.guards import COMPARISONS, WRAPPING, Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns, type_of
 from rewrites.prove_values import Samples
 
@@ -27,6 +27,8 @@ def bits_value(p: Pattern, s: Samples, seen: list[Array] | None = None) -> Array
             return np.asarray(p.value, dtype=s.dtypes[p.type].numpy)
         case Apply():
             args = [bits_value(a, s, seen) for a in p.args]
+            if p.op == "pow":  # NumPy takes other paths for a lone exponent
+                args = [np.array(a) for a in np.broadcast_arrays(*args)]
             with np.errstate(all="ignore"):
                 result = np.asarray(OPS[p.op].numpy(*args))
             if p.op in ("min", "max", "fmin", "fmax") and result.dtype.kind == "f":
@@ -58,7 +60,12 @@ def _reduced(p: Reduction, s: Samples, seen: list[Array] | None) -> Array:
             return np.sum(np.where(inside, terms, 0), axis=axis, keepdims=True).astype(dtype.numpy)
         combine = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and}[p.kind]
         filled = np.where(inside, body[0], np.asarray(over_nothing(p.kind, dtype), dtype.numpy))
-        return combine.reduce(filled, axis=axis, keepdims=True)
+        result = combine.reduce(filled, axis=axis, keepdims=True, dtype=filled.dtype)
+        if p.kind in ("max", "min") and dtype.is_float:
+            zero, negative = inside & (body[0] == 0), np.signbit(body[0])
+            both = (zero & negative).any(axis=axis, keepdims=True) & (zero & ~negative).any(axis=axis, keepdims=True)
+            result = np.where(both & (result == 0), dtype.numpy.type(s.zero), result)
+        return result
 
 
 def _end(dtype: DType) -> float:
@@ -102,8 +109,10 @@ def regrouped_value(p: Pattern, s: Samples) -> Array:
             inside = (s.indices[p.index] >= bits_value(p.lo, s)) & (s.indices[p.index] < bits_value(p.hi, s))
             if not s.dtypes[p.type].is_float:
                 return _reduced(p, s, None)
-            body, inside = np.broadcast_arrays(regrouped_value(p.bodies[0], s), inside)
-            salt = np.uint64({"sum": 1, "prod": 3, "max": 5, "min": 7}[p.kind])
+            first, *rest = (regrouped_value(b, s) for b in p.bodies)
+            whole = functools.reduce(lambda h, b: _scramble(h * np.uint64(3) + b), rest, first)
+            body, inside = np.broadcast_arrays(whole, inside)
+            salt = np.uint64({"sum": 1, "prod": 3, "max": 5, "min": 7, "expsum": 9}[p.kind])
             return np.sum(np.where(inside, body * salt, np.uint64(0)), axis=axis, keepdims=True, dtype=np.uint64)
 
 
@@ -249,7 +258,7 @@ def _exact(p: Pattern, s: Samples) -> Array:
     """Where every operation of `p` gives its mathematical result."""
     fits = np.asarray(True)
     for x in subpatterns(p):
-        if isinstance(x, Apply):
+        if isinstance(x, Apply) and x.op in WRAPPING:
             exact = _INTEGER[x.op](*(np.asarray(bits_value(a, s)).astype(object) for a in x.args))
             info = np.iinfo(s.dtypes[x.type].numpy)
             fits = fits & np.asarray((exact >= info.min) & (exact <= info.max), bool)

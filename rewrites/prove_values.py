@@ -104,7 +104,8 @@ def samples(rule: Rule, dtypes: Mapping[int, DType], count: int = MAX_SAMPLES) -
     axes = {name: axis for axis, name in enumerate(indices, 1)}
     bounds = bound_variables(rule)
     numbers = {p.value for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Lit)}
-    grids = {n: np.arange(EXTENT + 1) if n in bounds else _with(edges(kinds[n]), numbers) for n in names}
+    more = {1: 2000, 2: 40}.get(len(names), 0)
+    grids = {n: np.arange(EXTENT + 1) if n in bounds else _with(edges(kinds[n]), numbers, more, rng) for n in names}
     depends = dependence(rule)
     extent = _extent(rule)
     values: dict[str, Array] = {}
@@ -127,23 +128,28 @@ def _extent(rule: Rule) -> int:
     return EXTENT**2 + 1 if compound else EXTENT
 
 
-def _with(grid: Array, numbers: set[bool | int | float]) -> Array:
-    """The grid with the rule's own literals and their neighbours."""
-    info = None if grid.dtype.kind == "f" or grid.dtype == bool else np.iinfo(grid.dtype)
+def _with(grid: Array, numbers: set[bool | int | float], more: int, rng: np.random.Generator) -> Array:
+    """The grid with the rule's own literals, their neighbours, and some random numbers."""
     if grid.dtype == bool:
         return grid
     extra = [v + d for v in numbers if not isinstance(v, bool) for d in (-1, 0, 1)]
-    fitting = [v for v in extra if info is None or info.min <= v <= info.max]
-    return np.unique(np.concatenate([grid, np.array(fitting, dtype=grid.dtype)])) if info is not None else np.concatenate([grid, np.array(fitting).astype(grid.dtype)])
+    if grid.dtype.kind == "f":
+        drawn = rng.standard_normal(more) * np.exp2(rng.integers(-20, 20, more))
+        return np.concatenate([grid, np.array([*extra, *drawn]).astype(grid.dtype)])
+    info = np.iinfo(grid.dtype)
+    fitting = [int(v) for v in extra if info.min <= v <= info.max]
+    return np.unique(np.concatenate([grid, np.array(fitting, grid.dtype), rng.integers(info.min, info.max, more, grid.dtype)]))
 
 
 def _mixed(drawn: Array, dtype: DType, rng: np.random.Generator) -> Array:
-    """Half of the draws stay edges; the rest become ordinary random numbers or small integers."""
+    """Half of the draws stay edges; the rest become ordinary random numbers, zeros or small integers."""
     if dtype is BOOL:
         return drawn
     keep = rng.random(drawn.shape) < 0.5
     if dtype.is_float:
         other = (rng.standard_normal(drawn.shape) * np.exp2(rng.integers(-3, 4, drawn.shape))).astype(dtype.numpy)
+        # Zeros of both signs side by side are where min and max differ.
+        other = np.where(rng.random(drawn.shape) < 0.3, np.copysign(dtype.numpy.type(0), other), other)
     else:
         other = rng.integers(-12, 40, drawn.shape).astype(dtype.numpy)
     return np.where(keep, drawn, other)
