@@ -106,8 +106,9 @@ class Comparison:
     judge: Judge
 
     @property
-    def kernels(self) -> tuple[Kernel, Kernel]:
-        return self.a.kernel, self.b.kernel
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels whose facts inputs must obey."""
+        return (self.a.kernel,) if self.a.kernel is self.b.kernel else (self.a.kernel, self.b.kernel)
 
     @property
     def layouts(self) -> bool:
@@ -132,7 +133,7 @@ class Comparison:
                 at = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
                 shown = [meaning.read(side[name], types[name].dtype)[at].item() for side in (left, right)]
                 bounds = (float(ours.bound[at]), float(theirs.bound[at]))
-                return Mismatch(name, at, shown[0], shown[1], ours.value[at].item(), bounds)
+                return Mismatch(name, at, shown[0], shown[1], float(ours.value[at]), bounds)
         return None
 
 

@@ -27,7 +27,7 @@ class Counterexample:
 
 def difference_error(compared: Comparison, drawn: Inputs, found: Mismatch) -> EquivalenceError:
     """The error that shows sizes, inputs, both results, truth and bound."""
-    a, b = compared.kernels
+    a, b = compared.a.kernel, compared.b.kernel
     sizes = ", ".join(f"{name}={extent}" for name, extent in drawn.sizes.items())
     place = found.array + (f"[{', '.join(map(str, found.index))}]" if found.index else "")
     lines = [f"{a.name}: the two differ at {place}" + (f", with {sizes}" if sizes else "")]

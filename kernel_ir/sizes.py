@@ -1,6 +1,8 @@
 """Turns wished-for sizes into nearby ones that satisfy a kernel's facts, give no negative extent and are cheap enough to run."""
 
+import operator
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -28,8 +30,9 @@ def repaired(
             movable = [name for name in env if name not in fixed and env[name] > 1]
             if not movable:
                 return None
-            largest = max(movable, key=lambda name: env[name])
-            env[largest] = max(1, env[largest] // (2 if load < 8 * work else 4))
+            # All large ones at once: extents that a fact ties together (H >= R) would pull each other up again.
+            cap = max(1, max(env[name] for name in movable) // (2 if load < 8 * work else 4))
+            env |= {name: min(env[name], cap) for name in movable}
         else:
             return env
     return None
@@ -48,6 +51,19 @@ def _mend(broken: Expr, env: dict[str, int], fixed: frozenset[str], minimum: boo
     return False
 
 
+_PLAIN: Final = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+}
+"""Ops over Python integers, for speed: sizes are far from where i64 wraps."""
+
+
 def number(e: Expr, env: Mapping[str, int]) -> int:
     """The value of an integer or bool expression over sizes and integer parameters."""
     match e:
@@ -56,8 +72,10 @@ def number(e: Expr, env: Mapping[str, int]) -> int:
         case SizeRef() | ParamRef():
             return env[e.name]
         case Call():
-            args = [np.asarray(number(a, env), a.dtype.numpy) for a in e.args]
-            return int(OPS[e.op].numpy(*args))
+            args = [number(a, env) for a in e.args]
+            if e.op in _PLAIN:
+                return int(_PLAIN[e.op](*args))
+            return int(OPS[e.op].numpy(*(np.asarray(v, a.dtype.numpy) for v, a in zip(args, e.args, strict=True))))
         case _:
             raise ArgumentError("not an expression over sizes", getattr(e, "span", None))
 
