@@ -1,0 +1,94 @@
+"""Turns a file of `extract/targets` into a Machine: what an op, a byte and a launch cost on one target."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+from kernel_ir.dtypes import BOOL, DType, reads_as
+from kernel_ir.errors import TargetError
+from kernel_ir.ops import OPS, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of memory: bytes that fit (of one core; the last level holds everything), bytes a cycle for one core."""
+
+    name: str
+    bytes: int
+    bytes_per_cycle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One target.
+
+    `units` are cores or multiprocessors; `lanes_bits` the width of one vector instruction (a warp of 32-bit lanes on a GPU);
+    `throughput` the reciprocal throughput in cycles of one vector instruction by unit and dtype name; `latency` cycles between
+    dependent additions; `levels` nearest first; `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
+    inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory).
+    """
+
+    name: str
+    kind: Literal["cpu", "gpu"]
+    clock_ghz: float
+    units: int
+    lanes_bits: int
+    latency: float
+    launch_cycles: float
+    loop_cycles: float
+    line_bytes: int
+    throughput: Mapping[tuple[Unit, str], float] = field(repr=False)
+    levels: tuple[Level, ...] = ()
+    extra: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of one vector instruction; bool goes by bytes of the comparison that made it, taken as 32 bits."""
+        return max(1, self.lanes_bits // max(32, dtype.bits))
+
+    def instruction_cycles(self, unit: Unit, dtype: DType) -> float:
+        """Reciprocal throughput of one vector instruction, in cycles."""
+        held = reads_as(dtype)
+        found = self.throughput.get((unit, held.name))
+        return found if found is not None else self.throughput[(unit, "i32" if held is BOOL else "f64")]
+
+    def op_cycles(self, op: str, dtype: DType) -> float:
+        """Cycles of one op of the op table for one element, in a vector loop; "load" is a load that hits the first level.
+
+        >>> from kernel_ir.dtypes import F32, F64
+        >>> cpu = load_machine("cpu")
+        >>> cpu.op_cycles("add", F32) < cpu.op_cycles("add", F64) < cpu.op_cycles("exp", F64)
+        True
+        """
+        if op == "load":
+            return dtype.itemsize / self.levels[0].bytes_per_cycle
+        row = OPS[op]
+        return self.instruction_cycles(row.unit, dtype) / self.lanes(dtype)
+
+    node_cost = op_cycles
+
+
+_SCALARS: Final = ("name", "kind", "clock_ghz", "units", "lanes_bits", "latency", "launch_cycles", "loop_cycles", "line_bytes")
+
+
+@cache
+def load_machine(name: str) -> Machine:
+    """The machine called `name`: "cpu", "sm_80", …
+
+    Raises TargetError for a name that has no file.
+    """
+    path = files("extract") / "targets" / f"{name}.toml"
+    if not name.isidentifier() or not path.is_file():
+        raise TargetError(f"no machine file for {name!r}", hint=f"the machines are {', '.join(machine_names())}")
+    data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    cycles = {(Unit[unit], dtype): float(value) for dtype, row in data["cycles"].items() for unit, value in row.items()}
+    levels = tuple(Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"])) for row in data["levels"])
+    extra = {key: float(value) for key, value in data.get("extra", {}).items()}
+    return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra)
+
+
+def machine_names() -> tuple[str, ...]:
+    """Every machine that has a file, sorted."""
+    return tuple(sorted(p.name.removesuffix(".toml") for p in (files("extract") / "targets").iterdir() if p.name.endswith(".toml")))
