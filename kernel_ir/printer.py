@@ -36,6 +36,11 @@ def expr_text(e: Expr) -> str:
     return render.flat(render.expr(Surface().expr(e)))
 
 
+def fact_text(k: Kernel, fact: Expr) -> str:
+    """A fact of a kernel as text on one line, arrays bare where it holds for all their elements."""
+    return render.flat(render.expr(_fact(fact, Surface({p.name: p.type.shape for p in (*k.params, *k.outputs)}))))
+
+
 def kernel_syntax(k: Kernel) -> KernelSyntax:
     """The syntax whose meaning is the kernel."""
     shapes = {p.name: p.type.shape for p in (*k.params, *k.outputs)}
