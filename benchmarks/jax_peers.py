@@ -66,7 +66,9 @@ def jacobi2d(a, b, steps):
 
 
 def blur(x):
-    return lax.reduce_window(x, 0.0, lax.add, (3, 3), (1, 1), "SAME") / 9.0
+    padded = jnp.pad(x, 1)
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return (rows[:-2] + rows[1:-1] + rows[2:]) / 9.0
 
 
 def conv2d(x, w):

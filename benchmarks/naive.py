@@ -124,17 +124,33 @@ def jacobi2d(a, b, steps):
                 a[i, j] = 0.2 * (b[i, j] + b[i, j - 1] + b[i, j + 1] + b[i + 1, j] + b[i - 1, j])
 
 
+@serial
+def _box(x, i, j):
+    """The sum around a point at the border: only of what lies inside."""
+    total = ZERO
+    for r in range(max(i - 1, 0), min(i + 2, x.shape[0])):
+        for c in range(max(j - 1, 0), min(j + 2, x.shape[1])):
+            total += x[r, c]
+    return total
+
+
 @parallel
 def blur(x):
     height, width = x.shape
     y = np.empty_like(x)
+    ninth = ONE / np.float32(9.0)
     for i in prange(height):
-        for j in range(width):
-            total = ZERO
-            for r in range(max(i - 1, 0), min(i + 2, height)):
-                for c in range(max(j - 1, 0), min(j + 2, width)):
-                    total += x[r, c]
-            y[i, j] = total / np.float32(9.0)
+        if i == 0 or i == height - 1:
+            for j in range(width):
+                y[i, j] = _box(x, i, j) * ninth
+        else:
+            y[i, 0] = _box(x, i, 0) * ninth
+            for j in range(1, width - 1):
+                above = x[i - 1, j - 1] + x[i - 1, j] + x[i - 1, j + 1]
+                here = x[i, j - 1] + x[i, j] + x[i, j + 1]
+                below = x[i + 1, j - 1] + x[i + 1, j] + x[i + 1, j + 1]
+                y[i, j] = (above + here + below) * ninth
+            y[i, width - 1] = _box(x, i, width - 1) * ninth
     return y
 
 
