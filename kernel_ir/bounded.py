@@ -207,17 +207,16 @@ class BoundedNumbers:
         size = np.abs(value).astype(np.float64)
         most = (size + bound).prod(axis=axes, keepdims=True)
         # By logarithms: in float64, 1 + unit is 1.
-        growth = np.where(size > 0, np.log1p(bound / np.where(size > 0, size, 1)), 0.0).sum(axis=axes, keepdims=True)
-        error = np.abs(total).astype(np.float64) * np.expm1(growth + terms * (f.unit + OWN[fmt]))
+        growth = over(np.log1p(bound / np.where(size > 0, size, 1)), axes)
+        error: Array = np.abs(total).astype(np.float64) * np.expm1(growth + terms * (f.unit + OWN[fmt]))
         error = np.where(size.min(axis=axes, keepdims=True, initial=1.0) > 0, error, most * (1 + terms * f.unit))
         way = np.maximum(size + bound, 1).prod(axis=axes, keepdims=True) > f.greatest
         least = np.where(size == 0, 1, np.minimum(size, 1)).prod(axis=axes, keepdims=True)
         way |= least < f.tiny / f.unit
         zero = ((value == 0) & (bound == 0)).any(axis=axes, keepdims=True) & np.isfinite(most)
         way &= ~zero & np.isfinite(total)
-        return self._limited(
-            total, np.where(zero | ~np.isfinite(total) & np.isfinite(over(bound, axes)), 0.0, np.where(way, np.inf, error)), fmt
-        )
+        settled = zero | (~np.isfinite(total) & np.isfinite(over(bound, axes)))
+        return self._limited(total, np.where(settled, 0.0, np.where(way, np.inf, error)), fmt)
 
     def _expsum(self, s: Value, v: Value, mask: Array | None, axes: tuple[int, ...], fmt: str) -> Value:
         """The formula, with the rounding errors of an online evaluation, which rescales at most `count` times."""

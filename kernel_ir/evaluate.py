@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from kernel_ir import meaning
+from kernel_ir.binding import bind
 from kernel_ir.dtypes import DType, reads_as
 from kernel_ir.interpret import Array, Machine, Scope, Value, nesting
 from kernel_ir.nodes import AssignOp, Call, Expr, IndexRef, Kernel, Local, Param, ParamRef, Reduce
@@ -180,22 +181,11 @@ def surface(kernel: Kernel, results: Mapping[str, Any]) -> Any:
 
 def call(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
     """One call by the surface rules: the output's array, or a named tuple of several; `inout` arrays are updated in place."""
-    values, sizes = _bind(kernel, args, kwargs)
-    results = evaluate(kernel, values, sizes)
+    bound = bind(kernel, args, kwargs)
+    results = evaluate(kernel, bound.values, bound.sizes)
     for p in kernel.params:
         if p.inout:
-            values[p.name][...] = results[p.name]
-    return surface(kernel, results)
-
-
-def _bind(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, int]]:
-    from kernel_ir.nodes import SizeRef
-
-    values: dict[str, Any] = dict(zip((p.name for p in kernel.params), args, strict=False))
-    values |= kwargs
-    sizes = {name: int(values.pop(name)) for name in kernel.sizes if name in values}
-    for p in kernel.params:
-        for extent, expected in zip(np.shape(values[p.name]), p.type.shape, strict=True):
-            if isinstance(expected, SizeRef):
-                sizes[expected.name] = extent
-    return values, sizes
+            bound.values[p.name][...] = results[p.name]
+    bound.finish()
+    columns = [p.name for p in kernel.outputs if p.type.layout == "cols"]
+    return surface(kernel, results | {name: np.asfortranarray(results[name]) for name in columns})

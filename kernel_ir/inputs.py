@@ -15,8 +15,9 @@ from kernel_ir.errors import ArgumentError
 from kernel_ir.evaluate import evaluate, evaluate_expr
 from kernel_ir.filling import filled
 from kernel_ir.interpret import Array
-from kernel_ir.nodes import Expr, Kernel, SizeRef
+from kernel_ir.nodes import Expr, Kernel
 from kernel_ir.patterns import INTEGER_PATTERNS, PATTERNS, REALISTIC
+from kernel_ir.shapes import open_sizes
 from kernel_ir.sizes import conjuncts, repaired, structural
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Inputs:
         """Keyword arguments of a call: fresh arrays laid out as chosen, and the sizes that no input fixes."""
         arrays = {p.name: p.type.rank > 0 for p in kernel.params}
         laid = {name: laid_out(v, self.layouts.get(name, "rows")) if arrays[name] else v for name, v in self.values.items()}
-        return laid | {name: self.sizes[name] for name in free_sizes(kernel)}
+        return laid | {name: self.sizes[name] for name in open_sizes(kernel)}
 
 
 def laid_out(array: Array, layout: str) -> Array:
@@ -85,12 +86,6 @@ def laid_out(array: Array, layout: str) -> Array:
             return np.array(array[::-1], order="C")[::-1]
         case _:
             return np.array(array, order="C")
-
-
-def free_sizes(kernel: Kernel) -> tuple[str, ...]:
-    """Sizes that no input's shape fixes: they are given by name."""
-    fixed = {e.name for p in kernel.params for e in p.type.shape if isinstance(e, SizeRef)}
-    return tuple(name for name in kernel.sizes if name not in fixed)
 
 
 def draw_inputs(kernels: Sequence[Kernel], chooser: Chooser, layouts: bool = False, work: int = WORK) -> Inputs | None:
@@ -172,7 +167,7 @@ def sample_inputs(kernel: Kernel, seed: int = 0, sizes: Mapping[str, int] | None
     pattern = next((p for p in REALISTIC if _is_finite(kernel, facts, whole, p, seed)), REALISTIC[0])
     values = _values(kernel, facts, whole, fixed, pattern, seed)
     drawn = Inputs(values, {name: fixed[name] for name in kernel.sizes}, {})
-    return values | {name: drawn.sizes[name] for name in free_sizes(kernel)}
+    return values | {name: drawn.sizes[name] for name in open_sizes(kernel)}
 
 
 def _values(kernel: Kernel, facts: Sequence[Expr], whole: Sequence[str], env: Mapping[str, int], pattern: str, seed: int) -> dict[str, Any]:
