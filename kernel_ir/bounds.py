@@ -130,7 +130,7 @@ def _advice(fault: _Fault) -> str:
         index = shown(fault.index)
         return f"leave out what lies outside: `… where 0 <= {index} and {index} < {shown(fault.extent)}`"
     if data is not None:
-        if data == fault.index or fault.index in (Call("i64", (data,), I64),):
+        if fault.index in (data, Call("i64", (data,), I64)):
             fact = f"state a fact about the data, `where 0 <= {data.array}, {data.array} < {shown(fault.extent)}`"
             return f"{fact}, or read `{_with_else(fault)}`"
         return f"state facts about `{data.array}` that bound it, or read `{_with_else(fault)}`"
@@ -157,7 +157,7 @@ def _range_advice(fault: _Fault) -> str:
     p = prover.polynomial(fault.index)
     if p.constant is not None:
         return f"state the fact `{shown(fault.extent)} >= {p.constant + 1}` in the kernel's `where`" if p.constant >= 0 else ""
-    binder = next((b for b in reversed(fault.place.items) if isinstance(b, Binder) and {b.index} == free(fault.index)), None)
+    binder = next((b for b in reversed(fault.place.items) if isinstance(b, Binder) and frozenset((b.index,)) == free(fault.index)), None)
     if binder is None:
         return ""
     offset = (p - prover.polynomial(IndexRef(binder.index))).constant
