@@ -132,6 +132,8 @@ class _Module:
             if b.space == "global":
                 shape = ", ".join(expressions.text(b.shape[d]).replace("floordiv_int", "int.__floordiv__") for d in b.order)
                 printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(b.dtype)})")
+        if any("parts" in call for call in calls):
+            printer.line("parts = get_num_threads()")
         for call in calls:
             printer.line(call)
         return f"def launch({', '.join(parameters)}):\n" + "\n".join(printer.lines) + "\n"
@@ -163,6 +165,7 @@ class _Module:
         self.functions.append(text + "\n".join(printer.lines) + "\n")
         if parallel:
             self._shares(launch, parallel, names, private)
+            return ["parts", *names]
         return names
 
     def _shared_loop(
@@ -198,9 +201,9 @@ class _Module:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         work = " * ".join(_extent_factor(loop, e) for loop in _deepest(launch.body) if not _bound_inside(loop, e))
-        printer.line("parts = get_num_threads()")
-        printer.line(f"if {work} < {SERIAL_BELOW}:" if work else "if False:")
-        printer.line("    parts = 1")
+        if work:
+            printer.line(f"if {work} < {SERIAL_BELOW}:")
+            printer.line("    parts = 1")
         own = list(names)
         for name in private:
             buffer = self.buffers[name]
@@ -211,15 +214,15 @@ class _Module:
             printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{_numpy_name(_held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
         printer.line("if parts == 1:")
-        printer.line(f"    {launch.name}_part({', '.join(['0', '1', *own])})")
+        printer.line(f"    {launch.name}_part({', '.join(['int64(0)', 'int64(1)', *own])})")
         printer.line("else:")
         printer.line("    for part in prange(parts):")
-        printer.line(f"        {launch.name}_part({', '.join(['part', 'parts', *own])})")
+        printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *own])})")
         for name in private:
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             self._join(name, str(kind), e, printer)
         self.used |= e.used
-        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(names)}):\n'
+        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(["parts", *names])}):\n'
         self.functions.append(text + "\n".join(printer.lines) + "\n")
 
     def _join(self, name: str, kind: str, e: Expressions, printer: Printer) -> None:
