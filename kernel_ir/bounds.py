@@ -100,12 +100,16 @@ def shown(e: Expr) -> str:
     return expr_text(e)
 
 
+def plain(e: Expr) -> Expr:
+    """An index without the conversion to i64 that it makes by itself."""
+    return e.args[0] if isinstance(e, Call) and e.op == "i64" and e.args[0].dtype.is_int else e
+
+
 def _outside(fault: _Fault) -> BoundsError:
-    index, extent = shown(fault.index), shown(fault.extent)
+    index, extent = shown(plain(fault.index)), shown(fault.extent)
     rank = fault.kernel.arrays[fault.array].rank
     which = f"`{fault.array}`" if rank == 1 else f"dimension {fault.dim + 1} of `{fault.array}`"
-    wrong = f"reach {extent}, the extent" if fault.low else "be negative"
-    what = f"index `{index}` of {which} may {wrong}" if not fault.low else f"index `{index}` may reach {extent}, the extent of {which}"
+    what = f"index `{index}` may reach {extent}, the extent of {which}" if fault.low else f"index `{index}` of {which} may be negative"
     env = _counterexample(fault)
     case = "" if env is None else f": it is {Search(fault.kernel).value(fault.index, env)}"
     when = "" if env is None else witness_text(env, (fault.index, fault.extent))
@@ -127,10 +131,10 @@ def _advice(fault: _Fault) -> str:
     """What to write instead."""
     data = next((x for x in subtrees(fault.index) if isinstance(x, Load)), None)
     if isinstance(fault.node, Assign) and fault.node.op != "=":
-        index = shown(fault.index)
+        index = shown(plain(fault.index))
         return f"leave out what lies outside: `… where 0 <= {index} and {index} < {shown(fault.extent)}`"
     if data is not None:
-        if fault.index in (data, Call("i64", (data,), I64)):
+        if plain(fault.index) == data:
             fact = f"state a fact about the data, `where 0 <= {data.array}, {data.array} < {shown(fault.extent)}`"
             return f"{fact}, or read `{_with_else(fault)}`"
         return f"state facts about `{data.array}` that bound it, or read `{_with_else(fault)}`"
@@ -148,7 +152,7 @@ def _with_else(fault: _Fault) -> str:
     node = fault.node
     assert isinstance(node, Load)
     default = "0.0" if node.dtype.is_float else "false" if node.dtype is BOOL else "0"
-    return f"{node.array}[{', '.join(map(shown, node.indices))} else {default}]"
+    return f"{node.array}[{', '.join(shown(plain(i)) for i in node.indices)} else {default}]"
 
 
 def _range_advice(fault: _Fault) -> str:

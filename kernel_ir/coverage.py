@@ -252,8 +252,10 @@ def _twice(kernel: Kernel, p: Param, earlier: Assign, later: _Definition, both: 
     _, binders = _element(p)
     search = Search(kernel)
     env = search.find((*later.place.items, *binders), tuple(search.holds(r, True) for r in both))
-    twice = f"defined twice, here and {_line(earlier)}"
-    what = f"`{p.name}` may be {twice}" if env is None else f"`{_element_text(p, env)}` is {twice}{_when(env, *p.type.shape, *both)}"
+    where = f"here and {_line(earlier)}"
+    what = f"an element of `{p.name}` may be defined twice: {where}"
+    if env is not None:
+        what = f"`{_element_text(p, env)}` is defined twice{_when(env, *p.type.shape, *both)}: {where}"
     hint = f"narrow one of the two, or write `{_target(p, later.stmt)} = … otherwise` for what is left"
     if p.inout:
         hint += f"; an element may be defined again after a statement that reads `{p.name}`"
@@ -265,14 +267,14 @@ def _gap(kernel: Kernel, p: Param, own: list[_Definition]) -> CoverageError:
     search = Search(kernel)
     regions = [region(d.stmt, indices) for d in own]
     env = search.find((*own[0].place.items, *binders), tuple(search.holds(r, False) for r in regions))
-    lines = ", ".join(f"{_region_text(p, d.stmt)}" for d in own)
+    covered = "; ".join(_region_text(p, d.stmt) for d in own)
     if env is None:
         what = f"not every element of `{p.name}` is proved to be defined"
     else:
         what = f"`{_element_text(p, env)}` is not defined{_when(env, *p.type.shape, *regions)}"
     last = own[-1].stmt
     return CoverageError(
-        f"{what}: {'the statement covers' if len(own) == 1 else 'the statements cover'} {lines}",
+        f"{what}: {'the statement covers' if len(own) == 1 else 'the statements cover'} {covered}",
         last.span,
         f"add `{_target(p, last)} = … otherwise`, or widen the range",
     )
@@ -315,7 +317,7 @@ def _undefined(kernel: Kernel, p: Param, load: Load, place: Place, seen: list[_D
     search = Search(kernel)
     regions = [region(d.stmt, load.indices) for d in seen]
     env = search.find(_inside(p, load, place).items, tuple(search.holds(r, False) for r in regions))
-    covered = ", ".join(_region_text(p, d.stmt) for d in seen)
+    covered = "; ".join(_region_text(p, d.stmt) for d in seen)
     what = f"`{p.name}` is read where it may not be defined"
     if env is not None:
         values = ", ".join(str(search.value(i, env)) for i in load.indices)

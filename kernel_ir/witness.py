@@ -193,5 +193,9 @@ _MEANING: Final[dict[str, Callable[..., Any]]] = {
 def witness_text(env: Env, about: Iterable[Expr]) -> str:
     """`N = 1, i = 0`: the values in the environment of the names in some expressions, and of the data that was chosen."""
     names = {x.name for e in about for x in subtrees(e) if isinstance(x, SizeRef | IndexRef | ParamRef | Local)}
-    shown = [n for n in env if n in names or "[" in n]
-    return ", ".join(f"{n} = {env[n]}" for n in shown)
+    return ", ".join(_value_text(n, value) for n, value in env.items() if n in names or not n.isidentifier())
+
+
+def _value_text(name: str, value: int) -> str:
+    """An opaque condition is named by its text, data by `id[3]`."""
+    return f"{name} = {value}" if name.isidentifier() or name.endswith("]") else f"`{name}` is {'true' if value else 'false'}"
