@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 
+MAX_SHOWN = 160
+"""Columns of a line that an error shows; of a longer line, a window around the place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A named text: what a span points into."""
@@ -12,8 +16,8 @@ class Source:
 
     def line(self, number: int) -> str:
         """The text of line `number`, counted from 1."""
-        lines = self.text.splitlines()
-        return lines[number - 1] if 0 < number <= len(lines) else ""
+        lines = self.text.split("\n")
+        return lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,15 @@ class Span:
         end = self.end_column if self.end_line == self.line else len(text) + 1
         width = max(1, end - self.column)
         margin = len(str(self.line))
+        start = self.column - 1
+        if len(text) > MAX_SHOWN:
+            first = max(0, min(start - MAX_SHOWN // 3, len(text) - MAX_SHOWN))
+            left, right = "… " * (first > 0), " …" * (first + MAX_SHOWN < len(text))
+            text = f"{left}{text[first : first + MAX_SHOWN]}{right}"
+            start += len(left) - first
+            width = min(width, len(text) - start)
         # A tab before the caret must stay a tab, or the caret slips.
-        lead = "".join("\t" if c == "\t" else " " for c in text[: self.column - 1])
+        lead = "".join("\t" if c == "\t" else " " for c in text[:start])
         return f"{self}\n  {self.line} | {text}\n  {' ' * margin} | {lead}{'^' * width}"
 
     def to(self, end: "Span") -> "Span":

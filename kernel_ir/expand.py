@@ -17,6 +17,7 @@ from kernel_ir.syntax import (
     CarrySyntax,
     Compare,
     ConstSyntax,
+    Expanded,
     File,
     FnSyntax,
     FoldSyntax,
@@ -40,7 +41,7 @@ from kernel_ir.syntax import (
 
 MAX_DEPTH: Final = 120
 """Levels of nesting in one expression; more would overflow the stack of any tree walk."""
-MAX_NODES: Final = 100_000
+MAX_NODES: Final = 20_000
 """Nodes of one kernel after its functions are expanded."""
 
 Env = Mapping[str, SyntaxExpr]
@@ -81,6 +82,8 @@ def named(file: File, kind: type[_T]) -> dict[str, _T]:
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:
     """The nearest known name as a hint."""
+    if len(name) == 1:
+        return None
     near = difflib.get_close_matches(name, sorted(known), 1, 0.6)
     return f"did you mean `{near[0]}`?" if near else None
 
@@ -97,6 +100,8 @@ class Scope:
     depth: int = 0
     nodes: int = 0
     in_rule: bool = False
+    weights: dict[int, int] = field(default_factory=dict[int, int])
+    """Nodes of each argument, by identity: each use of a parameter counts the whole argument."""
 
     @staticmethod
     def of(file: File) -> "Scope":
@@ -178,15 +183,18 @@ class Scope:
 
     def expr(self, e: SyntaxExpr, env: Env, bound: frozenset[str]) -> SyntaxExpr:
         """`e` expanded. `env`: what the parameters of a `fn` and renamed indices stand for; `bound`: names that are no constants here."""
-        self.nodes += 1
+        self._count(1, e.span)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise KernelError(f"this is nested deeper than {MAX_DEPTH} levels", e.span, "split it with temporaries")
-        if self.nodes > MAX_NODES:
-            raise KernelError(f"the functions expand to more than {MAX_NODES} nodes", e.span, "keep shared parts in temporaries")
         result = self._expr(e, env, bound)
         self.depth -= 1
         return result
+
+    def _count(self, more: int, span: Span) -> None:
+        self.nodes += more
+        if self.nodes > MAX_NODES:
+            raise KernelError(f"the functions expand to more than {MAX_NODES} nodes", span, "keep shared parts in temporaries")
 
     def _expr(self, e: SyntaxExpr, env: Env, bound: frozenset[str]) -> SyntaxExpr:
         def sub(x: SyntaxExpr) -> SyntaxExpr:
@@ -197,7 +205,7 @@ class Scope:
                 return e
             case Name():
                 return self._name(e, env, bound)
-            case Group():
+            case Group() | Expanded():
                 return sub(e.body)
             case Unary(op="-", operand=Number() as number):
                 return Number(-number.value, "", e.span)
@@ -220,7 +228,7 @@ class Scope:
                 indices = tuple(map(sub, e.indices))
                 return replace(e, array=self._array(e, env), indices=indices, default=None if e.default is None else sub(e.default))
             case CallSyntax():
-                return self._call(e, tuple(map(sub, e.args)))
+                return self._call(e, tuple(self._argument(a, env, bound) for a in e.args))
             case ReduceSyntax():
                 return self._reduce(e, env, bound)
             case FoldSyntax():
@@ -228,6 +236,7 @@ class Scope:
 
     def _name(self, e: Name, env: Env, bound: frozenset[str]) -> SyntaxExpr:
         if e.name in env:
+            self._count(self.weights.get(id(env[e.name]), 0), e.span)
             return env[e.name]
         if e.name in bound:
             return e
@@ -238,7 +247,9 @@ class Scope:
         if self.stack:
             owner = self.stack[-1][0]
             kind, sees = ("function", "its parameters and constants") if owner in self.fns else ("constant", "other constants")
-            hint = suggestion(e.name, (*env, *self.consts, *CONSTANTS)) or "make it a parameter" * (kind == "function") or None
+            hint = suggestion(e.name, (*env, *self.consts, *CONSTANTS)) or (
+                "make it a parameter" if kind == "function" else "write a number, or make this a `fn`"
+            )
             raise NameError_(f"unknown name `{e.name}`: the {kind} `{owner}` sees only {sees}", e.span, hint)
         return e
 
@@ -255,6 +266,12 @@ class Scope:
                 f"unknown array `{e.array.name}`: the function `{owner}` sees only its parameters", e.array.span, "make it a parameter"
             )
         return base
+
+    def _argument(self, e: SyntaxExpr, env: Env, bound: frozenset[str]) -> SyntaxExpr:
+        before = self.nodes
+        result = self.expr(e, env, bound)
+        self.weights[id(result)] = self.nodes - before
+        return result
 
     def _call(self, e: CallSyntax, args: tuple[SyntaxExpr, ...]) -> SyntaxExpr:
         name = e.function.name
@@ -275,7 +292,7 @@ class Scope:
         self._enter(name, e.function.span)
         result = self.expr(fn.body, dict(zip((p.name for p in fn.params), args, strict=True)), frozenset())
         self.stack.pop()
-        return result
+        return result if self.in_rule or isinstance(result, Number | Name) else Expanded(e.function, result, e.span)
 
     def _bind(self, names: Iterable[Name], env: Env, bound: frozenset[str]) -> tuple[tuple[Name, ...], Env, frozenset[str]]:
         """New binders inside `env`: renamed within a `fn` where they would capture a name of an argument or of the kernel."""

@@ -66,6 +66,12 @@ class _Stop:
     def rest(self) -> str:
         return self.source.text[self.at :]
 
+    @property
+    def place(self) -> Span:
+        """The token that was found, or the end of the line before where that is a line further: there something is missing."""
+        end = len(re.sub(r"(\s|#[^\n]*)+$", "", self.before))
+        return self.span(end - 1, 1) if end and "\n" in self.source.text[end : self.at] else self.span()
+
     def span(self, start: int | None = None, length: int | None = None) -> Span:
         """The span of `length` characters from `start`: by default the token that was found."""
         start = self.at if start is None else start
@@ -106,13 +112,12 @@ def _human(terminal: Any) -> str:
 
 
 def _plain(stop: _Stop) -> ParseError:
-    what = f"found `{stop.found}`" if stop.found else "the file ends here"
-    hint = None
+    what, hint = _found(stop), None
     if stop.kind == "NAME" and stop.wanted & {"KERNEL", "REPEAT"}:
         hint = _LEADING.get(stop.found)
     if stop.found.isalpha() and stop.kind != "NAME" and "NAME" in stop.wanted:
         what, hint = f"found the keyword `{stop.found}`", _LEADING.get(stop.found)
-    return ParseError(f"{what}, expected {_expected(stop)}", stop.span(), hint)
+    return ParseError(f"{what}, expected {_expected(stop)}", stop.place, hint)
 
 
 def _expected(stop: _Stop) -> str:
@@ -202,12 +207,12 @@ def _subscript(stop: _Stop) -> ParseError | None:
 
 
 def _range(stop: _Stop) -> ParseError | None:
-    if stop.wanted == {"IN"}:
-        return ParseError(f"{_found(stop)}, expected `in` and a range", stop.span(), "write `for i in 0..N`")
+    if stop.wanted == frozenset(("IN",)):
+        return ParseError(f"{_found(stop)}, expected `in` and a range", stop.place, "write `for i in 0..N`")
     dots = next((t for t, shown in stop.shown.items() if shown == "`..`"), "")
     if dots in stop.wanted and (stop.found in (":", ",", "}", ")") or re.search(r"\brange\s*\([^()]*\)\s*$", stop.before)):
         return ParseError(
-            f"{_found(stop)}, expected `..` and the end of the range", stop.span(), "a range is written `i in 0..N`, its end not included"
+            f"{_found(stop)}, expected `..` and the end of the range", stop.place, "a range is written `i in 0..N`, its end not included"
         )
     if stop.rest.startswith("..") and stop.previous != "" and "COMPARE" in stop.wanted:
         return ParseError("found `..` outside a range", stop.span(length=2), "a range needs its index: `i in 0..N`")
@@ -221,10 +226,10 @@ def _range(stop: _Stop) -> ParseError | None:
 
 
 def _clause(stop: _Stop) -> ParseError | None:
-    if stop.wanted == {"COLON"} and re.search(r"[(,]\s*(inout\s+)?\w+\s*$", stop.before):
+    if stop.wanted == frozenset(("COLON",)) and re.search(r"[(,]\s*(inout\s+)?\w+\s*$", stop.before):
         return ParseError(
             f"{_found(stop)}, expected `:` and a type",
-            stop.span(),
+            stop.place,
             f"write `{stop.previous}: f32`, or `{stop.previous}: f32[N]` for an array",
         )
     reduction = re.search(r"\b(sum|prod|max|min|any|all|argmax|argmin)\s+\w+\s*$", stop.before)
@@ -232,9 +237,9 @@ def _clause(stop: _Stop) -> ParseError | None:
         return ParseError(f"{_found(stop)}: a reduction has parentheses", stop.span(), f"write `{reduction[1]}(i: …)`")
     if stop.found == "=" and "`@`" in {stop.shown.get(t) for t in stop.wanted}:
         return ParseError("found `=`: parameters have no defaults", stop.span(), "drop it; the caller gives every parameter")
-    if stop.wanted == {"DOT"}:
-        return ParseError(f"{_found(stop)}, expected `.` and the carried value that the fold gives", stop.span(), "write `fold(…).z`")
-    if stop.wanted == {"LPAR"} and stop.previous == "->":
+    if stop.wanted == frozenset(("DOT",)):
+        return ParseError(f"{_found(stop)}, expected `.` and the carried value that the fold gives", stop.place, "write `fold(…).z`")
+    if stop.wanted == frozenset(("LPAR",)) and stop.previous == "->":
         return ParseError(
             f"{_found(stop)}, expected `(`",
             stop.span(),
@@ -270,6 +275,8 @@ def _bracket(stop: _Stop) -> ParseError | None:
     closer = _OPENERS[opener]
     if stop.found == closer:
         return None
+    if opener == "{" and stop.found in (")", "]"):
+        return ParseError(f"found `{stop.found}`, which closes nothing", stop.span(), "remove it")
     where = stop.span(open_at[-1], 1)
     found = "the next item starts" if _starts_item(stop) else f"found `{stop.found}`" if stop.found else "the file ends"
     return ParseError(f"`{opener}` is never closed: {found} on line {stop.span().line}", where, f"close it with `{closer}`")
@@ -290,7 +297,10 @@ def _keyword(stop: _Stop) -> ParseError | None:
 
 
 def _found(stop: _Stop) -> str:
-    return f"found `{stop.found}`" if stop.found else "the file ends here"
+    if not stop.found:
+        return "the file ends here"
+    line = stop.span().line
+    return f"found `{stop.found}`" if stop.place.line == line else f"found `{stop.found}` on line {line}"
 
 
 _CHECKS: Final[tuple[Callable[[_Stop], ParseError | None], ...]] = (

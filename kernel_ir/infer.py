@@ -14,6 +14,7 @@ from kernel_ir.syntax import (
     Binary,
     CallSyntax,
     Compare,
+    Expanded,
     FoldSyntax,
     Group,
     Index,
@@ -142,6 +143,8 @@ class Typer:
                 return self.name(e, scope)
             case Group():
                 return self.expr(e.body, scope)
+            case Expanded():
+                return self._expanded(e, scope)
             case Index():
                 return self._load(e, scope)
             case Unary():
@@ -163,6 +166,15 @@ class Typer:
                 return self._reduce(e, scope)
             case FoldSyntax():
                 return self._fold(e, scope)
+
+    def _expanded(self, e: Expanded, scope: Scope) -> Term:
+        try:
+            return self.expr(e.body, scope)
+        except KernelError as error:
+            if error.span == e.span or " called on line " in error.message:
+                raise
+            message = f"{error.message}, in `{e.function.name}` called on line {e.span.line}"
+            raise type(error)(message, error.span, error.hint) from None
 
     def _number(self, e: Number) -> Term:
         cell = Cell("float" if isinstance(e.value, float) else "number")
@@ -215,9 +227,12 @@ class Typer:
         found = term.cell.describe()
         if what == "`/`":
             return TypeError_(
-                f"`/` is for floats, and `{source_text(term.span)}` is {found}", span, "write `//` to round down, or convert: `f64(…)`"
+                f"`/` is for floats, and `{source_text(term.span)}` is {found}",
+                span,
+                f"write `//` to round down, or convert: `f64({source_text(term.span)})`",
             )
-        hint = "convert it: `f32(…)` or `f64(…)`" if types is Types.FLOAT else "convert it: `i64(…)`"
+        shown = source_text(term.span)
+        hint = f"convert it: `f32({shown})` or `f64({shown})`" if types is Types.FLOAT else f"convert it: `i64({shown})`"
         return TypeError_(f"{what} is for {_WORDS[types]}, and `{source_text(term.span)}` is {found}", term.span, hint)
 
     def _mismatch(self, before: Cell, term: Term, terms: tuple[Term, ...], types: Types, what: str) -> TypeError_:
@@ -260,7 +275,9 @@ class Typer:
         row = OPS[name]
         if len(e.args) != row.arity:
             many = f"{row.arity} argument{'s' * (row.arity != 1)}"
-            hint = f"nest them: `{name}({name}(a, b), c)`" if name in ("min", "max", "fmin", "fmax", "hypot") and len(e.args) > 2 else None
+            hint = f"write `{name}({', '.join('abc'[: row.arity])})`"
+            if len(e.args) > 2 and name in ("min", "max", "fmin", "fmax", "hypot"):
+                hint = f"nest them: `{name}({name}(a, b), c)`"
             if name in REDUCTIONS and len(e.args) == 1:
                 hint = f"`{name}(a, b)` of two values, or `{name}(i: …)` over an index"
             raise TypeError_(f"`{name}` takes {many}, and {len(e.args)} {'is' if len(e.args) == 1 else 'are'} given", e.span, hint)
@@ -383,7 +400,7 @@ class Typer:
             inner[c.name.name] = Term(cell, _local(c.name, cell), c.name.span)
         if len(e.updates) != len(names):
             raise TypeError_(
-                f"the fold carries {len(names)}, and {len(e.updates)} updates follow the colon",
+                f"the fold carries {', '.join(names)}: {len(names)} in all, and the updates after the colon are {len(e.updates)}",
                 e.span,
                 "give one update for each, in order",
             )
@@ -447,9 +464,9 @@ def source_text(span: Span) -> str:
 def rank_error(symbol: Symbol, given: int, span: Span) -> ShapeError:
     """The error for a wrong number of indices."""
     if symbol.rank == 0:
-        return ShapeError(f"`{symbol.name}` is a scalar, and {given} indices are given", span, f"write `{symbol.name}`")
+        return ShapeError(f"`{symbol.name}` is a scalar and takes no index", span, f"write `{symbol.name}`")
     dots = ", ".join("ijklmnop"[: symbol.rank])
-    many = f"{given} {'index is' if given == 1 else 'indices are'}"
+    many = "no index is" if given == 0 else "1 index is" if given == 1 else f"{given} indices are"
     return ShapeError(f"`{symbol.name}` has rank {symbol.rank}, and {many} given", span, f"write `{symbol.name}[{dots}]`")
 
 

@@ -12,6 +12,7 @@ from kernel_ir.syntax import (
     CallSyntax,
     Compare,
     ConstSyntax,
+    Expanded,
     FnSyntax,
     FoldSyntax,
     Guard,
@@ -44,6 +45,8 @@ _LEVELS: Final = {op.symbol: op.precedence for op in OPS.values() if op.symbol a
 def level(e: SyntaxExpr) -> int:
     """How tightly the outermost operator of `e` binds."""
     match e:
+        case Expanded():
+            return level(e.body)
         case Select():
             return SELECT
         case Compare():
@@ -74,6 +77,8 @@ def expr(e: SyntaxExpr, tight: bool = False) -> Doc:
             return e.name
         case Parens():
             return ("(", Align(expr(e.body)), ")")
+        case Expanded():
+            return expr(e.body, tight)
         case Index():
             default: Doc = () if e.default is None else (Group((Line(), "else ")), expr(e.default))
             return (e.array.name, "[", Align((fill([expr(i, True) for i in e.indices]), default)), "]")

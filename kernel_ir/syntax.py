@@ -33,6 +33,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Expanded:
+    """What a call of a `fn` became; `span` is the call's."""
+
+    function: Name
+    body: "SyntaxExpr"
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
     """`array[indices]` or `array[indices else default]`."""
 
@@ -139,7 +148,7 @@ class Absent:
     span: Span
 
 
-SyntaxExpr = Number | Name | Group | Index | Unary | Binary | Compare | Select | CallSyntax | ReduceSyntax | FoldSyntax
+SyntaxExpr = Number | Name | Group | Expanded | Index | Unary | Binary | Compare | Select | CallSyntax | ReduceSyntax | FoldSyntax
 Guard = SyntaxExpr | Absent
 
 
@@ -246,7 +255,7 @@ def children(e: SyntaxExpr) -> tuple[SyntaxExpr, ...]:
     match e:
         case Number() | Name():
             return ()
-        case Group():
+        case Group() | Expanded():
             return (e.body,)
         case Index():
             return (*e.indices, *(() if e.default is None else (e.default,)))
