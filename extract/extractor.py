@@ -3,6 +3,7 @@
 The tree optimum pays a shared value at each use, the DAG pays it once; neither beats the other always, so callers try both.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -73,7 +74,7 @@ def _ranked(graph: CostGraph, best: np.ndarray, cost: np.ndarray, sources: Seque
 def _children(graph: CostGraph) -> list[list[int]]:
     starts = np.searchsorted(graph.parent, np.arange(graph.size + 1)).tolist()
     child = graph.child.tolist()
-    return [child[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    return [child[a:b] for a, b in itertools.pairwise(starts)]
 
 
 def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
@@ -89,13 +90,13 @@ def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
             return False
         under_way.add(home)
         for node in ranked.get(home, ()):
-            if all([visit(c) for c in children[node]]):
+            if all(visit(c) for c in children[node]):
                 chosen[home] = node
                 break
         under_way.discard(home)
         return home in chosen
 
-    if not all([visit(r) for r in graph.roots]):
+    if not all(visit(r) for r in graph.roots):
         return None
     return _choice(graph, children, chosen)
 

@@ -6,25 +6,54 @@ class, and is paid once however many loops around read it. A reduction pays its 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
+from extract.sizes import DEFAULT
 from kernel_ir.dtypes import DType
-from kernel_ir.ops import REDUCTIONS
+from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from rewrites.adapter import Frozen
 from rewrites.declare import DTYPES_BY_CODE, OP_OF_CONSTRUCTOR
 from rewrites.temporaries import unversioned
 from rewrites.terms import Term, Variable
 
-DEFAULT_SIZE: Final = 1024
-"""Every size that the user does not give."""
 LEAVES: Final = ("Lit", "Size", "Par", "Ix", "Loc")
 SMALLEST: Final = 0.01
 """A node that is not a leaf costs at least this, in cycles: two forms never tie because one more step is free."""
 
 NodeCost = Callable[[str, DType], float]
 """Reciprocal throughput, in cycles, of an op of the op table, or of "load" for a stored dtype."""
+
+
+class OpCosts(Protocol):
+    """What a machine tells of itself."""
+
+    def op_cycles(self, name: str, dtype: DType) -> float:
+        """Reciprocal throughput, in cycles, of one op of the op table, or of "load"."""
+        ...
+
+
+_UNIT_CYCLES: Final = {
+    Unit.ADD: 0.5,
+    Unit.MUL: 0.5,
+    Unit.FMA: 0.5,
+    Unit.DIV: 4.0,
+    Unit.SQRT: 4.5,
+    Unit.EXP: 8.0,
+    Unit.TRIG: 20.0,
+    Unit.LOGIC: 0.35,
+    Unit.SHIFT: 0.5,
+    Unit.IDIV: 20.0,
+    Unit.CONVERT: 1.0,
+}
+
+
+def default_cycles(name: str, dtype: DType) -> float:
+    """Rough cycles for no machine in particular: today's x86 cores, scalar."""
+    if name == "load":
+        return 0.125 * dtype.itemsize
+    return _UNIT_CYCLES[OPS[name].unit] * (2.0 if dtype.name == "f64" else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +84,7 @@ def extents(terms: tuple[Term, ...], variables: Mapping[str, Variable], sizes: M
             case "Lit":
                 return float(term.args[1])
             case "Size":
-                return float(sizes.get(str(term.args[0]), DEFAULT_SIZE))
+                return float(sizes.get(str(term.args[0]), DEFAULT))
             case "Ix":
                 return middle.get(str(term.args[0]), 0.0)
             case _:
@@ -75,7 +104,7 @@ def extents(terms: tuple[Term, ...], variables: Mapping[str, Variable], sizes: M
             case "i_max":
                 return max(below)
             case _:
-                return float(DEFAULT_SIZE)
+                return float(DEFAULT)
 
     for name, variable in variables.items():
         lo, hi = value(variable.lo), value(variable.hi)

@@ -6,13 +6,13 @@ caught, the e-graph that had one is thrown away.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kernel_ir.errors import KernelError
-from rewrites.declare import PROVENANCE, SIGNATURES
+from rewrites.declare import PROVENANCE, SIGNATURES, VIA
 from rewrites.terms import Arg, Term, Variable
 
 KEPT: Final = 4
@@ -25,6 +25,10 @@ class EGraphError(KernelError):
     """egglog stopped with an error: a contradiction that a rule made, or a fault of its own."""
 
 
+class RefusedCommand(EGraphError):
+    """egglog does not take a declaration or rule: no kernel can be optimized with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one iteration of a ruleset did: whether anything changed, matches by rule."""
@@ -34,11 +38,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """Something known of terms: a row of a relation (`Le`, or with a dtype code `nw_mul`), of a function (`lo`, with a value), or a `union`."""
+
+    name: str
+    terms: tuple[int, ...]
+    value: int | None = None
+    code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Frozen:
     """A saturated e-graph as plain rows.
 
     Node `i` is `nodes[i]`, its E columns are class numbers, and it lies in class `classes[i]`. `free` is the bitmask of free variables of
-    each class, `roots` the class of each root, `sources` the number of the rule that first made each node (0: the input).
+    each class, `roots` the class of each root, `sources` the number of the rule that first made each node (0: the input), `via` that of the
+    rule that first found a class to be a form that was there already.
     """
 
     nodes: tuple[Term, ...]
@@ -46,6 +61,7 @@ class Frozen:
     free: tuple[int, ...]
     roots: dict[int, int]
     sources: tuple[int, ...]
+    via: dict[int, int] = field(default_factory=dict[int, int])
 
 
 @dataclass(slots=True)
@@ -69,7 +85,7 @@ class Session:
     egraph: Any
     _names: Iterator[int] = field(repr=False)
 
-    def insert(self, terms: Sequence[Term], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence["Fact"]) -> None:
+    def insert(self, terms: Sequence[Term], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence[Fact]) -> None:
         """Adds terms (children first), their variables' bits and ranges, roots and facts, as one rule whose head is a chain of lets."""
         from egglog import bindings as egg
 
@@ -107,7 +123,7 @@ class Session:
         for i, root in enumerate(roots):
             actions.append(egg.Union(span, egg.Call(span, "Root", [number(i)]), term(root)))
         for fact in facts:
-            keys = [term(i) for i in fact.terms]
+            keys = ([] if fact.code is None else [number(fact.code)]) + [term(i) for i in fact.terms]
             if fact.name == "union":
                 actions.append(egg.Union(span, keys[0], keys[1]))
             elif fact.value is None:
@@ -154,7 +170,9 @@ class Session:
             if row.inputs[0] in reader.numbers:
                 free[reader.numbers[row.inputs[0]]] = self.egraph.value_to_i64(row.output)
         roots = {self.egraph.value_to_i64(row.inputs[0]): reader.numbers[row.output] for row in functions["Root"].rows}
-        return Frozen(tuple(nodes), tuple(classes), tuple(free), roots, tuple(sources))
+        found = functions[VIA].rows
+        via = {reader.numbers[r.inputs[0]]: self.egraph.value_to_i64(r.output) for r in found if r.inputs[0] in reader.numbers}
+        return Frozen(tuple(nodes), tuple(classes), tuple(free), roots, tuple(sources), via)
 
     def check(self, text: str) -> bool:
         """Whether the egglog facts in `text` hold."""
@@ -168,15 +186,6 @@ class Session:
 
     def _run(self, *commands: Any) -> list[Any]:
         return self.egraph.run_program(*commands)
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """Something known of terms: a row of a relation (`Le`), of a function (`lo`, with a value), or a `union`."""
-
-    name: str
-    terms: tuple[int, ...]
-    value: int | None = None
 
 
 class _Reader:
@@ -232,7 +241,7 @@ def _load(commands: tuple[str, ...]) -> Any:
             egraph.run_program(*egraph.parse_program(command))
         except BaseException as error:
             if _is_egglogs(error):
-                raise EGraphError(f"egglog refuses {command}: {error}") from error
+                raise RefusedCommand(f"egglog refuses {command}: {error}") from error
             raise
     return egraph
 
@@ -245,7 +254,7 @@ def _is_egglogs(error: BaseException) -> bool:
 
 
 @contextmanager
-def session(commands: tuple[str, ...]) -> Iterator[Session]:
+def session(commands: tuple[str, ...]) -> Generator[Session, None, None]:
     """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog."""
     from egglog import bindings as egg
 

@@ -18,6 +18,9 @@ RULESETS: Final = ("analysis", "index", "shrink", "explore", "select")
 PROVENANCE: Final = "src_"
 """Prefix of the tables that tell which rule first made an e-node: 0 for the input's own, else the rule's number."""
 
+VIA: Final = "via"
+"""The table that tells which rule first found that a class has a form which was there already (`x * 1 => x` makes no e-node)."""
+
 
 def class_letter(dtype: DType) -> str:
     """The letter of a dtype's operator family: f, i or b.
@@ -92,6 +95,7 @@ def declarations() -> tuple[str, ...]:
         "(relation Le (E E))",
         "(function XLo (X) E :merge old)",
         "(function XHi (X) E :merge old)",
+        f"(function {VIA} (E) i64 :merge old)",
         *(f"(function {PROVENANCE}{name} ({' '.join(columns)}) i64 :merge old)" for name, columns in SIGNATURES.items()),
         *(f"(ruleset {name})" for name in RULESETS),
         *(_free_rule(name, columns) for name, columns in SIGNATURES.items()),

@@ -5,7 +5,7 @@ Each statement has a root: its value (and, where it accumulates, its target's in
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,7 @@ from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Binder, Expr, Kernel, Repeat, Stmt, const
 from rewrites.adapter import Fact
 from rewrites.canonical import Canonical
-from rewrites.facts import kernel_facts
+from rewrites.facts import kernel_facts, shape_facts
 from rewrites.inline import Inliner, NotEncodable
 from rewrites.temporaries import Place, inlined_temporaries, is_opaque, places
 from rewrites.terms import Term, Variable
@@ -69,7 +69,7 @@ def encode(kernel: Kernel) -> Encoding:
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def _deep_recursion() -> Generator[None, None, None]:
     """Room for temporaries that nest hundreds deep."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 40_000))
@@ -92,9 +92,13 @@ class _Encoder:
         repeats = dict(self._repeats(self.kernel.body, (), ()))
         statements = tuple(self._statement(p, repeats[p.block]) for p in self.places if p.stmt.target not in self.temps)
         terms = self.canonical.dag.terms
-        facts = kernel_facts(self.kernel, lambda e: self.canonical.term(self.inliner.expr(e, {}, {}), {}), terms[:])
+        facts = (*kernel_facts(self.kernel, self._scalar, terms[:]), *shape_facts(self.kernel, self._scalar))
         labels = tuple(self._labels())
         return Encoding(self.kernel, tuple(terms), self.canonical.variables, tuple(self.roots), facts, statements, labels)
+
+    def _scalar(self, e: Expr) -> int:
+        """The term of an expression over sizes and scalar parameters."""
+        return self.canonical.term(self.inliner.expr(e, {}, {}), {})
 
     def _repeats(
         self, body: tuple[Stmt, ...], block: tuple[int, ...], around: tuple[tuple[str, str], ...]

@@ -6,10 +6,27 @@ from typing import Final
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Load, Reduce
 from kernel_ir.walk import subtrees
 from rewrites.adapter import Fact
+from rewrites.declare import CODES
 from rewrites.terms import Term
 
 Encode = Callable[[Expr], int]
 SWAPPED: Final = {"gt": "lt", "ge": "le"}
+
+
+LARGEST: Final = 2**47 - 1
+"""The most elements of an array along one dimension: 47 bits address all of user space."""
+
+
+def shape_facts(kernel: Kernel, encode: Encode) -> tuple[Fact, ...]:
+    """An array that is passed exists, so a product in its shape (`x: f32[H * W]`) is the true product, and not large."""
+    found: dict[Fact, None] = {}
+    for param in (*kernel.params, *kernel.outputs):
+        for extent in param.type.shape:
+            if isinstance(extent, Call) and extent.op == "mul":
+                a, b, product = encode(extent.args[0]), encode(extent.args[1]), encode(extent)
+                facts = (Fact("nw_mul", (a, b), code=CODES["i64"]), Fact("lo", (product,), 0), Fact("hi", (product,), LARGEST))
+                found.update(dict.fromkeys(facts))
+    return tuple(found)
 
 
 def kernel_facts(kernel: Kernel, encode: Encode, terms: Sequence[Term]) -> tuple[Fact, ...]:

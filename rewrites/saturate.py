@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Final
 
 from rewrites import analyses
-from rewrites.adapter import EGraphError, Frozen, Session, session
+from rewrites.adapter import EGraphError, Frozen, RefusedCommand, Session, session
 from rewrites.compile import commands, rule_name
-from rewrites.declare import declarations
+from rewrites.declare import VIA, declarations
 from rewrites.encode import Encoding
 from rewrites.rule import Rule
 
@@ -81,7 +81,10 @@ _programs: Final[dict[tuple[int, ...], tuple[Sequence[Rule], _Program]]] = {}
 
 
 def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = None) -> Saturation:
-    """Saturates the kernel's terms under the rules (all of them licensed: the caller has chosen by flags)."""
+    """Saturates the kernel's terms under the rules (all of them licensed: the caller has chosen by flags).
+
+    A contradiction or a fault inside egglog is a Saturation that FAILED; a rule that egglog does not take raises RefusedCommand.
+    """
     started = time.perf_counter()
     program = _program(rules)
     run = _Run(budget or Budget(), started)
@@ -92,6 +95,8 @@ def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = 
             stop = run.phases(graph, program.explore)
             frozen = graph.freeze()
         message = ""
+    except RefusedCommand:
+        raise
     except EGraphError as error:
         stop, message = Stop.FAILED, error.message
     matches = tuple(sorted(run.matches.items(), key=lambda item: (-item[1], item[0])))
@@ -115,6 +120,8 @@ def _compiled(rules: Sequence[Rule]) -> _Program:
     for number, rule in enumerate(rules, 1):
         for command in commands(rule, number):
             text = command.text
+            if command.term.startswith("v_"):  # a variable: no e-node will tell which rule this was
+                text = text.replace("((union e_ ", f"((set ({VIA} e_) {number}) (union e_ ", 1)
             if command.phase == "explore":
                 ruleset = explore.setdefault(command.name.partition("#")[0], f"explore{len(explore)}")
                 text = text.replace(":ruleset explore ", f":ruleset {ruleset} ")

@@ -98,6 +98,14 @@ def _free(term: Term, free: Mapping[int, frozenset[str]], ranges: Ranges) -> fro
     return inner.union(*below[:outside])
 
 
+def free_variables(terms: Sequence[Term], ranges: Ranges) -> tuple[frozenset[str], ...]:
+    """The free variables of each term of a list, children first."""
+    free: dict[int, frozenset[str]] = {}
+    for number, term in enumerate(terms):
+        free[number] = _free(term, free, ranges)
+    return tuple(free.values())
+
+
 def _fold_variables(variables: Mapping[str, Variable]) -> frozenset[str]:
     """Carries and the indices of folds: what depends on them cannot leave its fold."""
     return frozenset(n for v in variables.values() if v.loop is not None for n in (v.name, v.loop))

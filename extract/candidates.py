@@ -1,0 +1,148 @@
+"""Turns a kernel into the candidates that an e-graph proposes: kernels equal to it under the rules, the kernel itself first.
+
+Each way of weighing (arithmetic, loads, passes) and of sharing (tree, DAG) proposes one; equal texts count once. What they really cost
+is for the schedules to say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from extract.extractor import Choice, choices
+from extract.weights import WEIGHTINGS, CostGraph, NodeCost, OpCosts, cost_graph, default_cycles, extents
+from kernel_ir.dtypes import DType
+from kernel_ir.errors import KernelError
+from kernel_ir.fastmath import Flags
+from kernel_ir.nodes import Kernel
+from rewrites.adapter import Frozen
+from rewrites.decode import NotDecodable, decode
+from rewrites.encode import Encoding, NotEncodable, encode
+from rewrites.rule import Rule
+from rewrites.saturate import Budget, Saturation, Stop, saturate
+from rewrites.sharing import free_variables, ranges
+
+INPUT: Final = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kernel, the e-graph's cost for it (cycles with each value at its outermost loop), the rules that made it, who proposed it."""
+
+    kernel: Kernel
+    cost: float
+    rules: tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates, the input first; the saturation (None where the kernel is beyond the e-graph's limits); notes on what is missing."""
+
+    candidates: tuple[Candidate, ...]
+    saturation: Saturation | None = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+def candidates(
+    kernel: Kernel,
+    flags: Flags,
+    sizes: Mapping[str, int],
+    machine: OpCosts | None,
+    rules: Sequence[Rule],
+    budget: Budget | None = None,
+    seed: int = 0,
+) -> Candidates:
+    """What the rules that `flags` license propose for a kernel, in a fixed order.
+
+    `sizes` are extents to weigh with, 1024 where not given; `machine` gives cycles of ops (None: rough ones of our own). `seed` turns the
+    order in which rules run, which matters where the budget ends the search.
+    """
+    allowed = tuple(rule for rule in rules if rule.needs <= flags)
+    turn = seed % len(allowed) if allowed else 0
+    try:
+        encoding = encode(kernel)
+    except NotEncodable as reason:
+        return Candidates((Candidate(kernel, 0.0, (), INPUT),), None, (f"not rewritten: {reason}",))
+    saturation = saturate(encoding, (*allowed[turn:], *allowed[:turn]), budget)
+    search = _Search(encoding, saturation, default_cycles if machine is None else machine.op_cycles, sizes)
+    first = Candidate(kernel, search.input_cost(), (), INPUT)
+    if saturation.frozen is None:
+        return Candidates((first,), saturation, (f"not rewritten: {saturation.message}",))
+    found = {str(kernel): first}
+    for candidate in search.proposals(saturation.frozen):
+        found.setdefault(str(candidate.kernel), candidate)
+    return Candidates(tuple(found.values()), saturation, tuple(dict.fromkeys((*_story(saturation), *search.notes))))
+
+
+def _story(saturation: Saturation) -> Iterator[str]:
+    if saturation.stop not in (Stop.SATURATED, Stop.ITERATIONS):
+        grew = ", ".join(saturation.growing)
+        yield f"saturation stopped at its limit of {saturation.stop.value}; the rules that matched most: {grew}"
+
+
+class _Search:
+    """The proposals of one saturated graph."""
+
+    def __init__(self, encoding: Encoding, saturation: Saturation, node_cost: NodeCost, sizes: Mapping[str, int]) -> None:
+        self.encoding = encoding
+        self.saturation = saturation
+        self.node_cost = node_cost
+        self.lengths = extents(encoding.terms, encoding.variables, sizes)
+        self.stored: dict[str, DType] = {name: a.dtype for name, a in encoding.kernel.arrays.items()}
+        self.notes: list[str] = []
+
+    def _graph(self, frozen: Frozen, weighting: int) -> CostGraph:
+        roots = tuple(dict.fromkeys(frozen.roots[i] for i in self.encoding.values()))
+        arrays = self.encoding.variables, self.lengths, self.stored
+        return cost_graph(frozen, *arrays, self.node_cost, WEIGHTINGS[weighting], roots)
+
+    def input_cost(self) -> float:
+        """The cost of the kernel as it stands: of a graph that holds nothing but its own terms."""
+        terms, variables = self.encoding.terms, self.encoding.variables
+        free = free_variables(terms, ranges(terms, variables))
+        masks = tuple(sum(1 << variables[x].bit for x in names) for names in free)
+        own = Frozen(terms, tuple(range(len(terms))), masks, dict(enumerate(self.encoding.roots)), (0,) * len(terms))
+        graph = self._graph(own, 0)
+        return sum(c.cost for c in choices(graph, own.sources)[:1])
+
+    def proposals(self, frozen: Frozen) -> Iterator[Candidate]:
+        """A candidate for each different choice, most balanced weighing first."""
+        balanced = self._graph(frozen, 0)
+        seen: set[tuple[tuple[int, int], ...]] = set()
+        for position, weighting in enumerate(WEIGHTINGS):
+            graph = balanced if position == 0 else self._graph(frozen, position)
+            for way, choice in zip(("tree", "dag"), choices(graph, frozen.sources), strict=False):
+                key = tuple(sorted(choice.nodes.items()))
+                if key in seen:
+                    continue
+                seen.add(key)
+                kernel = self._kernel(frozen, choice)
+                if kernel is not None:
+                    cost = float(sum(balanced.own[node] for node in choice.nodes.values()))
+                    yield Candidate(kernel, cost, self._rules(frozen, choice), f"{weighting.name} {way}")
+
+    def _kernel(self, frozen: Frozen, choice: Choice) -> Kernel | None:
+        """The kernel of a choice; loops stay under their conditions where the checker cannot prove them outside."""
+        chosen = {home: frozen.nodes[node] for home, node in choice.nodes.items() if node < len(frozen.nodes)}
+        reason = ""
+        for hoist in (True, False):
+            try:
+                return decode(self.encoding, chosen, frozen.roots, hoist)
+            except NotDecodable as error:
+                reason = str(error)
+            except KernelError as error:
+                reason = error.message
+        self.notes.append(f"a candidate was dropped: {reason}")
+        return None
+
+    def _rules(self, frozen: Frozen, choice: Choice) -> tuple[str, ...]:
+        """Names of the rules that made what was chosen, or that found it equal to what the input said there."""
+        used: set[int] = set()
+        chosen = set(choice.nodes.values())
+        passed = {home for i, home in enumerate(frozen.classes) if frozen.sources[i] == 0 and i not in chosen}
+        for home, node in choice.nodes.items():
+            if node < len(frozen.nodes) and frozen.sources[node]:
+                used.add(frozen.sources[node])
+            elif home in passed and home in frozen.via:
+                used.add(frozen.via[home])
+        return tuple(sorted({self.saturation.rules[number - 1] for number in used}))
