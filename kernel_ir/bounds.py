@@ -49,13 +49,17 @@ class _Checker:
 
     def _inside(self, array: str, indices: tuple[Expr, ...], span: Span | None, place: Place, node: Load | Assign) -> None:
         for dim, (index, extent) in enumerate(zip(indices, self.kernel.arrays[array].shape, strict=True)):
-            low = self._proved(place, lambda p, i=index: p.polynomial(i))
-            if not low or not self._proved(place, lambda p, i=index, n=extent: p.polynomial(n) - 1 - p.polynomial(i)):
+            # Both bounds of the polynomial, which then is the machine value; or both of the machine value.
+            for value in (Prover.polynomial, Prover.value):
+                low = self._proved(place, lambda p, f=value, i=index: f(p, i))
+                if low and self._proved(place, lambda p, f=value, i=index, n=extent: p.polynomial(n) - 1 - f(p, i)):
+                    break
+            else:
                 raise _outside(_Fault(self.kernel, node, array, dim, index, extent, low, place, index.span or span))
 
     def _not_empty(self, reduction: Reduce, place: Place) -> None:
         for binder in reduction.binders:
-            if not self._proved(place, lambda p, b=binder: p.polynomial(b.hi) - p.polynomial(b.lo) - 1):
+            if not self._proved(place, lambda p, b=binder: p.value(b.hi) - p.value(b.lo) - 1):
                 raise _empty(reduction, binder)
             place = place.bind(binder)
 

@@ -16,6 +16,7 @@ from kernel_ir.polynomial import Polynomial
 
 MAX_STEPS: Final = 240
 MAX_DEPTH: Final = 9
+FACTOR_DEPTH: Final = 4
 
 
 class Constraints:
@@ -152,21 +153,20 @@ class Constraints:
         slope = k.constant
         q, remainder = (a, a) if slope is not None and abs(slope) != 1 and not _divides(slope, a) else a.divmod(k)
         if not remainder.terms:
-            return not _negative(q) and self._search(b - q * r, depth, path) and self._search(q, depth, path)
+            return self._is_factor(q, depth, path) and self._search(b - q * r, depth, path)
         for sign in (1, -1):
             k_up, a_up = k * sign, a * sign
-            if not _negative(a_up) and not _negative(k_up) and self._search(k_up * b - a_up * r + k_up - 1, depth, path):
-                return self._search(a_up, depth, path) and self._search(k_up - 1, depth, path)
+            if self._is_factor(a_up, depth, path) and self._is_factor(k_up - 1, depth, path):
+                return self._search(k_up * b - a_up * r + k_up - 1, depth, path)
         return False
+
+    def _is_factor(self, p: Polynomial, depth: int, path: frozenset[Polynomial]) -> bool:
+        """Whether a multiplier is >= 0: cheaper to see than the rest, so it is looked at first and not deeply."""
+        return not self.obvious(-p - 1) and self._search(p, min(depth, FACTOR_DEPTH), path)
 
 
 def _divides(divisor: int, p: Polynomial) -> bool:
     return all(c % divisor == 0 for _, c in p.terms)
-
-
-def _negative(p: Polynomial) -> bool:
-    value = p.constant
-    return value is not None and value < 0
 
 
 def _product(a: tuple[int | None, int | None], b: tuple[int | None, int | None]) -> tuple[int | None, int | None]:

@@ -1,9 +1,9 @@
 """Turns integer expressions into polynomials over atoms, and learns what defines each atom it meets.
 
-An operand of a comparison, `//`, `%`, `min` or `max` is read as a polynomial only where its machine value is that polynomial and has not
-wrapped: sums and products of sizes and index variables are taken as exact (an index space beyond 2**63 points cannot run), data and
-parameters only within proved bounds. Sums, differences and products themselves may wrap: a polynomial that is proved to lie inside an
-array is congruent to the machine value modulo 2**64, so the machine value lies there too.
+An operand of a comparison, `//`, `%`, `min` or `max` is read as a polynomial only where its machine value is that polynomial and has
+not wrapped (else as an atom of its own): sums and products of sizes and index variables are taken as exact (an index space beyond 2**63
+points cannot run), data and parameters only within proved bounds. Sums, differences and products themselves may wrap: a polynomial
+that is proved to lie inside an array is congruent to the machine value modulo 2**64, so the machine value lies there too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,6 +55,7 @@ class Integers:
         self._remainders: set[Polynomial] = set()
         self._nesting = 0
         self._instancing = 0
+        self._wrapped = False
 
     def fork(self) -> Self:
         """A copy that can learn more without this one knowing."""
@@ -100,7 +101,26 @@ class Integers:
 
     def is_exact(self, p: Polynomial) -> bool:
         """Whether the machine value of the expression that gave `p` is known to be `p`, unwrapped."""
-        return p.single is not None or p in self._remainders or all(map(self._is_exact_atom, p.atoms))
+        if p.single is not None or p in self._remainders:
+            return True
+        if not all(map(self._is_exact_atom, p.atoms)):
+            return False
+        low, high = self.constraints.interval(p)
+        return (low is None or low >= -(2**63)) and (high is None or high < 2**63)
+
+    def exact(self, p: Polynomial) -> Polynomial:
+        """The machine value of an expression whose polynomial is `p`: itself, or an atom for what wrapping may have made of it."""
+        if self.is_exact(p):
+            return p
+        self._wrapped = True
+        return self._atom(f"wrapped({p})")
+
+    def value(self, e: Expr) -> Polynomial:
+        """The machine value of an i32 or i64 expression."""
+        return self.exact(self.polynomial(e))
+
+    def _are_exact(self, *parts: Polynomial) -> bool:
+        return all(self._is_exact_atom(name) for p in parts for name in p.atoms)
 
     def _is_exact_atom(self, name: str) -> bool:
         if name in self._exact:
@@ -202,26 +222,24 @@ class Integers:
             case "shl", (a, Const(bits=n)) if 0 <= n < e.dtype.bits - 1:
                 return self.polynomial(a) * 2**n
             case (("floordiv" | "mod" | "min" | "max"), (a, b)):
-                return self._exact_binary(e, self.polynomial(a), self.polynomial(b))
+                return self._exact_binary(e, self.value(a), self.value(b))
             case "shr", (a, Const(bits=n)) if 0 <= n < e.dtype.bits - 1:
-                return self._exact_binary(e, self.polynomial(a), constant(2**n))
+                return self._exact_binary(e, self.value(a), constant(2**n))
             case "band", (a, Const(bits=mask)) if mask >= 0:
                 return (
                     self._exact_binary(e, self.polynomial(a), constant(mask + 1)) if mask & (mask + 1) == 0 else self._opaque(e, (0, mask))
                 )
             case "abs", (a,):
-                p = self.polynomial(a)
-                return self._extreme(e, p, -p, 1) if self.is_exact(p) and self.is_exact(-p) else self._opaque(e)
+                p = self.value(a)
+                return self._extreme(p, -p, 1) if self._are_exact(p) else self._opaque(e)
             case "sign", _:
                 return self._opaque(e, (-1, 1))
             case "select", (c, a, b):
-                return self._select(e, c, self.polynomial(a), self.polynomial(b))
+                return self._select(c, self.value(a), self.value(b))
             case _:
                 return self._opaque(e)
 
     def _exact_binary(self, e: Call, a: Polynomial, b: Polynomial) -> Polynomial:
-        if not self.is_exact(a) or not self.is_exact(b):
-            return self._opaque(e)
         match e.op:
             case "floordiv" | "shr":
                 quotient = self._quotient(a, b)
@@ -234,7 +252,7 @@ class Integers:
                 self._remainders.add(rest)
                 return rest
             case _:
-                return self._extreme(e, a, b, 1 if e.op == "max" else -1)
+                return self._extreme(a, b, 1 if e.op == "max" else -1)
 
     def _quotient(self, a: Polynomial, b: Polynomial) -> Polynomial | None:
         """`a // b` as a polynomial, over a new atom if need be; None where the sign of `b` is not known (`a // 0` is 0)."""
@@ -258,19 +276,23 @@ class Integers:
         if rest.single in self._quotients:
             above, below = self._quotients[rest.single]
             nested = self._quotient(above, below * b)
-            return None if nested is None else whole + nested
+            if nested is None:
+                return None
+            self.constraints.add(rest - b * nested)
+            self.constraints.add(b * nested + b - 1 - rest)
+            return whole + nested
         name = f"({rest})//({b})"
         q = atom(name)
         if name not in self._quotients:
             self._quotients[name] = rest, b
-            self._atom(name, exact=True)
+            self._atom(name, exact=self._are_exact(rest, b))
             self.constraints.add(rest - b * q)
             self.constraints.add(b * q + b - 1 - rest)
             if self.constraints.nonneg(rest):
                 self.constraints.add(q)
         return whole + q
 
-    def _extreme(self, e: Call, a: Polynomial, b: Polynomial, sign: int) -> Polynomial:
+    def _extreme(self, a: Polynomial, b: Polynomial, sign: int) -> Polynomial:
         """max (sign 1) or min (sign -1) of exact a and b."""
         if self.constraints.nonneg((a - b) * sign):
             return a
@@ -278,7 +300,7 @@ class Integers:
             return b
         name = f"{'max' if sign > 0 else 'min'}({', '.join(sorted((str(a), str(b))))})"
         new = name not in self.constraints.order
-        p = self._atom(name, exact=True)
+        p = self._atom(name, exact=self._are_exact(a, b))
         if new:
             over_a, over_b = (p - a) * sign, (p - b) * sign
             self.constraints.add(over_a)
@@ -286,14 +308,12 @@ class Integers:
             self.choices = (*self.choices, (((a - b) * sign, -over_a), ((b - a) * sign, -over_b)))
         return p
 
-    def _select(self, e: Call, condition: Expr, a: Polynomial, b: Polynomial) -> Polynomial:
+    def _select(self, condition: Expr, a: Polynomial, b: Polynomial) -> Polynomial:
         if a == b:
             return a
-        if not self.is_exact(a) or not self.is_exact(b):
-            return self._opaque(e)
         name = f"({a} if {self.key(condition)} else {b})"
         new = name not in self.constraints.order
-        p = self._atom(name, exact=True)
+        p = self._atom(name, exact=self._are_exact(a, b))
         if new:
             then = tuple((*case, p - a, a - p) for case in cases(condition, True, self.compare, self.key))
             otherwise = tuple((*case, p - b, b - p) for case in cases(condition, False, self.compare, self.key))
@@ -325,9 +345,8 @@ class Integers:
         left, right = e.args
         op = e.op
         if left.dtype in INTEGERS:
-            a, b = self.polynomial(left), self.polynomial(right)
-            if self.is_exact(a) and self.is_exact(b):
-                return _integer_cases(op if value else NEGATED[op], a, b)
+            a, b = self.value(left), self.value(right)
+            return _integer_cases(op if value else NEGATED[op], a, b)
         if left.dtype is BOOL:
             return ((Truth(("is", self._node_key(e)), value),),)
         names = self.key(left), self.key(right)

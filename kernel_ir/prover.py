@@ -53,16 +53,13 @@ class Prover(Integers):
     def bind(self, binder: Binder) -> Self:
         """Inside the range: `lo <= index < hi`."""
         new = self.fork()
-        lo, hi = new.polynomial(binder.lo), new.polynomial(binder.hi)
+        lo, hi = new.value(binder.lo), new.value(binder.hi)
         name = binder.index
         while name in new.constraints.order:  # a name used before: this index shadows it
             name += "'"
         new.names[binder.index] = name
         index = new.index(name)
-        if new.is_exact(lo):
-            new.learn(((index - lo,),))
-        if new.is_exact(hi):
-            new.learn(((hi - 1 - index,),))
+        new.learn(((index - lo, hi - 1 - index),))
         return new
 
     def assume(self, condition: Expr, value: bool = True) -> Self:
@@ -73,9 +70,9 @@ class Prover(Integers):
 
     def condition(self, condition: Expr, value: bool) -> None:
         """Learns that `condition` is `value`, in place."""
-        found = cases(condition, value, self.compare, self.key)
-        self.learn(found)
-        if any(isinstance(literal, Truth) and literal.key[0] != "is" for case in found for literal in case):
+        self._wrapped = False
+        self.learn(cases(condition, value, self.compare, self.key))
+        if self._wrapped:
             # Bounds that were just learned may have made an operand exact.
             self.learn(cases(condition, value, self.compare, self.key))
 
@@ -118,11 +115,11 @@ class Prover(Integers):
 
     def less(self, a: Expr, b: Expr) -> bool:
         """Whether `a < b`."""
-        return self.nonneg(self.polynomial(b) - self.polynomial(a) - 1)
+        return self.nonneg(self.value(b) - self.value(a) - 1)
 
     def le(self, a: Expr, b: Expr) -> bool:
         """Whether `a <= b`."""
-        return self.nonneg(self.polynomial(b) - self.polynomial(a))
+        return self.nonneg(self.value(b) - self.value(a))
 
     def equal(self, a: Expr, b: Expr) -> bool:
         """Whether `a == b`."""
@@ -135,8 +132,7 @@ class Prover(Integers):
 
     def interval(self, e: Expr) -> tuple[int | None, int | None]:
         """Constant bounds of an integer expression, None where none is known."""
-        p = self.polynomial(e)
-        return self.constraints.interval(p) if self.is_exact(p) else (None, None)
+        return self.constraints.interval(self.value(e))
 
     def with_case(self, case: Case) -> Self:
         """Where every literal of the case holds besides."""
