@@ -84,7 +84,9 @@ class BoundedNumbers:
             value, bound = real_op(e.op, args)
             if e.op in ("neg", "abs", "min", "max", "fmin", "fmax") or e.op in UNROUNDED:
                 return self._licensed(value, bound)
-            return self._rounded(value, bound, name, max(0.5, op.ulp), 2.0**-51 if e.op == "erf" else OWN[name])
+            result = self._rounded(value, bound, name, max(0.5, op.ulp), 2.0**-51 if e.op == "erf" else OWN[name])
+            contracts = Flag.CONTRACT in self.flags and e.op == "mul"
+            return self.doubt(result, np.isinf(result[0]) & np.isfinite(value)) if contracts else result
 
     def _discrete(self, e: Call, args: Sequence[Value]) -> Value:
         value = np.asarray(OPS[e.op].numpy(*(a[0] for a in args)))
@@ -171,6 +173,9 @@ class BoundedNumbers:
         with np.errstate(all="ignore"):
             match e.kind:
                 case "sum":
+                    if isinstance(e.bodies[0], Call) and e.bodies[0].op == "mul":
+                        # A library's matrix product contracts a * b + c, and so need not overflow where the product does.
+                        body = self.doubt(body, np.isinf(body[0]))
                     return self._sum(body, mask, axes, e.dtype.name)
                 case "prod":
                     return self._product(body, mask, axes, e.dtype.name)

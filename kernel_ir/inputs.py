@@ -15,7 +15,7 @@ from kernel_ir.errors import ArgumentError
 from kernel_ir.evaluate import evaluate, evaluate_expr
 from kernel_ir.filling import filled
 from kernel_ir.interpret import Array
-from kernel_ir.nodes import Expr, Kernel
+from kernel_ir.nodes import Expr, Kernel, SizeRef
 from kernel_ir.patterns import INTEGER_PATTERNS, PATTERNS, REALISTIC
 from kernel_ir.shapes import open_sizes
 from kernel_ir.sizes import conjuncts, repaired, structural
@@ -71,7 +71,12 @@ class Inputs:
         """Keyword arguments of a call: fresh arrays laid out as chosen, and the sizes that no input fixes."""
         arrays = {p.name: p.type.rank > 0 for p in kernel.params}
         laid = {name: laid_out(v, self.layouts.get(name, "rows")) if arrays[name] else v for name, v in self.values.items()}
-        return laid | {name: self.sizes[name] for name in open_sizes(kernel)}
+        needed = open_sizes(kernel)
+        if any(self.sizes[name] == 0 for name in needed):
+            # An extent of H * W = 0 tells nothing of H.
+            fixed = {e.name for p in kernel.params for e in p.type.shape if isinstance(e, SizeRef)}
+            needed = tuple(name for name in kernel.sizes if name not in fixed)
+        return laid | {name: self.sizes[name] for name in needed}
 
 
 def laid_out(array: Array, layout: str) -> Array:
