@@ -184,14 +184,20 @@ def fn_doc(f: FnSyntax) -> Doc:
 
 def rule_doc(r: RuleSyntax) -> Doc:
     """The document of a rule."""
-    parts: list[Doc] = [at(r.lhs, SELECT + 1), Group((Line(), "<=> " if r.both else "=> ", Align(at(r.rhs, SELECT + 1))))]
-    if r.on:
-        parts.append(Group((Line(), "on ", ", ".join(r.on))))
-    if r.guards:
-        parts.append(Group((Line(), "if ", fill([guard(g) for g in r.guards]))))
-    if r.needs:
-        parts.append(Group((Line(), "needs ", ", ".join(r.needs))))
-    return ("rule ", r.name, ": ", Align(tuple(parts)))
+    name, lhs, *rest = rule_cells(r)
+    return (name, " ", Align((lhs, *(Group((Line(), cell)) for cell in rest if cell))))
+
+
+def rule_cells(r: RuleSyntax) -> tuple[str, ...]:
+    """The parts of a rule, each on one line: name, both sides, types, guards and flags; empty where it has none."""
+    return (
+        f"rule {r.name}:",
+        flat(at(r.lhs, SELECT + 1)),
+        ("<=> " if r.both else "=> ") + flat(at(r.rhs, SELECT + 1)),
+        "on " + ", ".join(r.on) if r.on else "",
+        "if " + ", ".join(flat(guard(g)) for g in r.guards) if r.guards else "",
+        "needs " + ", ".join(r.needs) if r.needs else "",
+    )
 
 
 def guard(g: Guard) -> Doc:
