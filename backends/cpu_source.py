@@ -16,6 +16,7 @@ from kernel_ir.plan import (
     Combine,
     FoldLoop,
     Launch,
+    Leave,
     Let,
     Loop,
     LoopKind,
@@ -149,24 +150,31 @@ class _Module:
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
-        for node in launch.body:
-            if isinstance(node, Alloc):
-                self._alloc(node.buffer, expressions, printer)
         if not parallel:
             _Body(expressions, printer, self.flags, frozenset()).nodes(body)
             share: list[str] = []
         else:
             self._shared_loop(launch, parallel, body, expressions, printer, frozenset(private))
             share = ["part", "parts"]
-        text = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_part({", ".join([*share, *names])}):\n'
-        if not parallel:
-            text = text.replace(f"{launch.name}_part(", f"{launch.name}(")
+        text = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_part({", ".join([*share, *names, *local])}):\n'
         self.used |= expressions.used
         self.functions.append(text + "\n".join(printer.lines) + "\n")
         if parallel:
-            self._shares(launch, parallel, names, private)
+            self._shares(launch, parallel, names, private, list(local.values()))
             return ["parts", *names]
+        self._alone(launch, names, list(local.values()))
         return names
+
+    def _alone(self, launch: Launch, names: list[str], local: list[Buffer]) -> None:
+        """The function that runs a launch without parallel loops: it makes the scratch that the part takes."""
+        e = Expressions(self.buffers, self.flags)
+        printer = Printer()
+        for b in local:
+            printer.line(_alloc_text(b, e))
+        printer.line(f"{launch.name}_part({', '.join([*names, *(b.name for b in local)])})")
+        self.used |= e.used
+        text = f'@njit(error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(names)}):\n'
+        self.functions.append(text + "\n".join(printer.lines) + "\n")
 
     def _shared_loop(
         self, launch: Launch, loops: list[Loop], body: tuple[Node, ...], e: Expressions, printer: Printer, private: frozenset[str]
@@ -197,7 +205,7 @@ class _Module:
         _Body(e, printer, self.flags, private).nodes(body)
         printer.depth -= 1
 
-    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str]) -> None:
+    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         work = " * ".join(_extent_factor(loop, e) for loop in _deepest(launch.body) if not _bound_inside(loop, e))
@@ -213,11 +221,17 @@ class _Module:
             shape = ", ".join(e.text(buffer.shape[d]) for d in buffer.order)
             printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{_numpy_name(_held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
+        own += [b.name for b in local]
         printer.line("if parts == 1:")
+        for b in local:
+            printer.line("    " + _alloc_text(b, e))
         printer.line(f"    {launch.name}_part({', '.join(['int64(0)', 'int64(1)', *own])})")
         printer.line("else:")
         printer.line("    for part in prange(parts):")
-        printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *own])})")
+        for b in local:
+            printer.line("        " + _alloc_text(b, e).replace(b.name, f"{b.name}_own", 1))
+        theirs = own[: len(own) - len(local)] + [f"{b.name}_own" for b in local]
+        printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *theirs])})")
         for name in private:
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             self._join(name, str(kind), e, printer)
@@ -271,10 +285,6 @@ class _Module:
         order += [p.name for p in self.kernel.params if p.name not in self.buffers]
         return [n for n in order if n in used] + sorted(used - set(order))
 
-    def _alloc(self, b: Buffer, e: Expressions, printer: Printer) -> None:
-        shape = ", ".join(e.text(b.shape[d]) for d in b.order)
-        printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(_held(b.dtype))})")
-
 
 class _Body:
     """Prints plan nodes as statements."""
@@ -320,6 +330,9 @@ class _Body:
                 self._indented(node.body)
             case FoldLoop():
                 self._fold(node)
+            case Leave():
+                line(f"if {e.text(node.condition)}:")
+                line("    break")
             case _:
                 raise AssertionError(f"no such node on a CPU: {node}")
 
@@ -450,6 +463,11 @@ def _stored_text(text: str, dtype: DType, e: Expressions) -> str:
     if dtype.name in ("f16", "bf16"):
         return f"{e.helper('to_' + dtype.name)}({text})"
     return f"{numba_type(dtype)}({text})" if dtype.is_int and not dtype.is_arithmetic else text
+
+
+def _alloc_text(b: Buffer, e: Expressions) -> str:
+    shape = ", ".join(e.text(b.shape[d]) for d in b.order)
+    return f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(_held(b.dtype))})"
 
 
 def _numpy_name(dtype: DType) -> str:

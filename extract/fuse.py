@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from kernel_ir.nodes import Carry, Expr, IndexRef, Load, Local
-from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Let, Loop, LoopKind, Node, Store, When
+from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, When
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Nodes = tuple[Node, ...]
@@ -34,7 +34,7 @@ def expressions_of(node: Node) -> Iterator[Expr]:
             yield from values
         case Store(indices=indices, value=value):
             yield from (*indices, value)
-        case When(condition=condition):
+        case When(condition=condition) | Leave(condition=condition):
             yield condition
         case Loop(lo=lo, hi=hi):
             yield from (lo, hi)
@@ -106,6 +106,8 @@ def _mapped(node: Node, f: MapExpr) -> Node:
             return replace(node, values=tuple(f(v) for v in node.values))
         case Store():
             return replace(node, indices=tuple(f(i) for i in node.indices), value=f(node.value))
+        case Leave():
+            return replace(node, condition=f(node.condition))
         case When():
             return replace(node, condition=f(node.condition), body=mapped(node.body, f), otherwise=mapped(node.otherwise, f))
         case Loop():

@@ -7,13 +7,16 @@ from typing import Final
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import ArrayType, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, const
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
-from kernel_ir.walk import free, subtrees
+from kernel_ir.walk import free, statements, subtrees
 
 from extract.borders import split
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
 from extract.lower import Lowering, Names, reads_nearer
+from extract.jam import jammed
+from extract.lanes import stepped
 from extract.matmul import product
+from extract.pack import packed
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
@@ -32,17 +35,23 @@ class Choice:
     fusion: Fusion
     library: bool
     structure: bool
+    pack: bool
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return (
             ("fuse", self.fusion),
             ("products", "library" if self.library else "loops"),
             ("layout", "columns" if self.structure else "rows"),
+            ("copies", "turned" if self.pack else "none"),
         )
 
 
 CHOICES: Final = tuple(
-    Choice(fusion, library, structure) for structure in (False, True) for library in (False, True) for fusion in ("most", "none")
+    Choice(fusion, library, structure, pack)
+    for structure in (False, True)
+    for library in (False, True)
+    for fusion in ("most", "none")
+    for pack in (False, True)
 )
 
 
@@ -55,6 +64,8 @@ class Context:
     names: Names
     orders: Orders
     library: bool
+    pack: bool
+    constant: frozenset[str]
     buffers: list[Buffer] = field(default_factory=list[Buffer])
 
 
@@ -79,15 +90,18 @@ def plan(kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset()
     orders = {p.name: _order(p, choice.structure) for p in (*kernel.params, *kernel.outputs)}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
-    context = Context(kernel, arrays, Names(taken), orders, choice.library)
+    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel))
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
     local = _locals(grouped.work)
-    context.buffers += [
-        Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank))) for p in grouped.temps if p.name not in local
-    ]
+    context.buffers += [_temporary(p) for p in grouped.temps if p.name not in local]
     steps = _steps(grouped, context)
     return Plan(kernel, "cpu", tuple(context.buffers), steps, choice.pairs(), fast_math)
+
+
+def _unwritten(kernel: Kernel) -> frozenset[str]:
+    """Arrays that no statement writes."""
+    return frozenset(p.name for p in kernel.params if p.type.rank) - {s.target for s in statements(kernel.body)}
 
 
 def _order(p: Param, structure: bool) -> tuple[int, ...]:
@@ -135,22 +149,40 @@ def _launches(group: Group, context: Context) -> list[Launch]:
         groups, temps = stages
         for p in temps:
             context.arrays[p.name] = p.type
-            context.buffers.append(Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank))))
+            context.buffers.append(_temporary(p))
         made_names = [context.names.fresh(f"{context.kernel.name}_{g.members[0].stmt.target}") for g in groups]
-        return [_launch(n, g, context) for n, g in zip(made_names, groups, strict=True)]
-    return [_launch(name, group, context)]
+        return [launch for n, g in zip(made_names, groups, strict=True) for launch in _launch(n, g, context)]
+    return _launch(name, group, context)
 
 
-def _launch(name: str, group: Group, context: Context) -> Launch:
+def _launch(name: str, group: Group, context: Context) -> list[Launch]:
+    """The launch of a group, after those that make the copies it reads."""
+    lanes = stepped(group, context.names)
+    if lanes is not None:
+        outer = (*group.outer[:-1], lanes.block)
+        body = (*(Alloc(b) for b in lanes.buffers), *_around(outer, lanes.nodes))
+        return [Launch(name, body, note="lanes that step together", deal="cyclic")]
     shaped, bases, note = _shaped(group, context)
     shaped, more = shared(shaped, context.arrays, context.names)
+    before: list[Launch] = []
+    if context.pack:
+        packing = packed(shaped, context.arrays, context.orders, context.constant, context.names)
+        shaped = packing.group
+        for copy in packing.copies:
+            context.arrays[copy.temp.name] = copy.temp.type
+            context.buffers.append(_temporary(copy.temp))
+            before += _launch(context.names.fresh(f"{context.kernel.name}_{copy.temp.name}"), copy.group, context)
     lowering = Lowering(shaped, {**context.arrays, **more}, context.names, context.orders, bases)
     nodes = fused(lowering.nodes())
     nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))
-    nodes = split(nodes, context.arrays, context.names)
+    nodes = jammed(split(nodes, context.arrays, context.names), context.names)
     allocs = tuple(Alloc(b) for b in lowering.buffers if b.name not in gone)
     deal = "cyclic" if _uneven(shaped) else "block"
-    return Launch(name, (*allocs, *_around(shaped.outer, nodes)), note=note, deal=deal)
+    return [*before, Launch(name, (*allocs, *_around(shaped.outer, nodes)), note=note, deal=deal)]
+
+
+def _temporary(p: Param) -> Buffer:
+    return Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank)))
 
 
 def _around(outer: tuple[Binder, ...], nodes: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, Fold, IndexRef, Load, Reduce
+from kernel_ir.dtypes import BOOL, I64
+from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, Fold, IndexRef, Load, Reduce, const
 from kernel_ir.ops import OPS, Unit
 from kernel_ir.walk import children, free, map_children, substitute, subtrees
 
@@ -31,7 +32,23 @@ def shared(group: Group, arrays: Mapping[str, ArrayType], names: Names) -> tuple
 
 def _desugared(e: Expr) -> Expr:
     e = map_children(_desugared, e)
-    return two_pass(e) if isinstance(e, Reduce) and e.kind == "expsum" else e
+    match e:
+        case Reduce(kind="expsum"):
+            return two_pass(e)
+        case Reduce(kind="argmax" | "argmin", binders=(b,)):
+            return _first_place(e, b)
+        case _:
+            return e
+
+
+def _first_place(r: Reduce, b: Binder) -> Expr:
+    """argmax and argmin as two loops that vectorise: the extreme value, then the least index that has it (or the first NaN)."""
+    (body,) = r.bodies
+    extreme = Reduce("max" if r.kind == "argmax" else "min", r.binders, r.bodies, body.dtype)
+    here: Expr = Call("eq", (body, extreme), BOOL)
+    if body.dtype.is_float:
+        here = Call("or", (here, Call("ne", (body, body), BOOL)), BOOL)
+    return Reduce("min", r.binders, (Call("select", (here, IndexRef(b.index), b.hi), I64),), I64)
 
 
 # -- what is used twice
@@ -120,9 +137,6 @@ def _rectangle(group: Group, row: Binder) -> Expr:
     hi = row.hi
     for b in reversed(group.outer):
         if b.index in free(hi):
-            from kernel_ir.dtypes import I64
-            from kernel_ir.nodes import const
-
             hi = substitute(hi, {b.index: Call("sub", (b.hi, const(1, I64)), I64)})
     return hi
 

@@ -131,6 +131,13 @@ class FoldLoop:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """CPU: ends the enclosing serial loop if the condition holds."""
+
+    condition: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Barrier:
     """GPU: all threads of the block (or warp) meet."""
 
@@ -149,7 +156,7 @@ class Matmul:
     b: tuple[str, tuple[Expr, ...], bool]
 
 
-Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Barrier | Matmul
+Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul
 
 
 @dataclass(frozen=True, slots=True)
