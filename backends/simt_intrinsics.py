@@ -3,21 +3,31 @@
 import re
 from typing import Final
 
-INLINE_PTX: Final[dict[str, tuple[str, str]]] = {
-    "cvt.f32.f16 $0, $1;": (
-        "simt.f16.to.f32",
-        "float @simt.f16.to.f32(i16 %a) { %h = bitcast i16 %a to half %r = fpext half %h to float ret float %r }",
-    ),
-    "cvt.rn.f16.f32 $0, $1;": (
-        "simt.f32.to.f16",
-        "i16 @simt.f32.to.f16(float %a) { %h = fptrunc float %a to half %r = bitcast half %h to i16 ret i16 %r }",
-    ),
-    "cvt.rn.f16.f64 $0, $1;": (
-        "simt.f64.to.f16",
-        "i16 @simt.f64.to.f16(double %a) { %h = fptrunc double %a to half %r = bitcast half %h to i16 ret i16 %r }",
-    ),
-}
-"""Inline PTX that numba-cuda writes, and the function that means the same."""
+_ONE_INSTRUCTION: Final = re.compile(r"(?P<op>\w+(?:\.\w+)*)\s+\$0\s*,\s*\$1\s*(?:,\s*\$2\s*)?;")
+_PATTERNS: Final = (
+    ("setp.equ.f64", "=d", "choose.equ"),
+    ("add.cc.u32", "=l", "wide.add"),
+    ("sub.cc.u32", "=l", "wide.sub"),
+    ("mad.lo.cc.u32", "=r", "wide.mad"),
+    ("clo,chi", "=l", "wide.mad"),
+    ("mul.lo.u32", "=l", "wide.mul"),
+)
+"""What tells the longer pieces of inline PTX in libdevice apart: words of the text, the first constraint; the meaning's name."""
+
+
+def inline_name(code: str, constraints: str) -> str | None:
+    """The name, as for an intrinsic, of a piece of inline PTX that numba-cuda or libdevice writes; None for any other.
+
+    >>> inline_name("sub.rm.f32 $0, $1, $2;", "=f,f,f"), inline_name("bar.red.popc.u32 $0, $1, $2, $3;", "=r,r")
+    ('nvvm.sub.rm.f', None)
+    """
+    if (found := _ONE_INSTRUCTION.fullmatch(code.strip())) is not None:
+        return "nvvm." + re.sub(r"(?<=[mnpzx])\.f32$", ".f", re.sub(r"(?<=[mnpzx])\.f64$", ".d", found["op"].replace(".ftz", "")))
+    known = (name for words, first, name in _PATTERNS if words in code and constraints.startswith(first))
+    if (name := next(known, None)) is None:
+        return None
+    return f"nvvm.inline.{name}.{'i32' if constraints.startswith('=r') else 'i64'}"
+
 
 _SPECIAL: Final = {"tid": "thread", "ntid": "block", "ctaid": "block.index", "nctaid": "grid"}
 _FLOATS: Final = {"f": "float", "d": "double", "f32": "float", "f64": "double"}
@@ -51,7 +61,7 @@ def _body(name: str, result: str, arguments: tuple[str, ...]) -> str | None:
         return _special_register(words[3:])
     if name.startswith(("membar", "fence")):
         return "  ret void"
-    for family in (_bits, _function, _arithmetic, _conversion):
+    for family in (_bits, _inline, _function, _arithmetic, _conversion):
         if (body := family(words, result, arguments)) is not None:
             return body
     return None
@@ -87,10 +97,52 @@ def _bits(words: list[str], result: str, arguments: tuple[str, ...]) -> str | No
             )
         case ["f2h", "rn"]:
             return "  %h = fptrunc float %a0 to half\n  %r = bitcast half %h to i16\n  ret i16 %r"
+        case ["cvt", "f32", "f16"]:
+            return "  %h = bitcast i16 %a0 to half\n  %r = fpext half %h to float\n  ret float %r"
+        case ["cvt", "rn", "f16", _]:
+            return f"  %h = fptrunc {arguments[0]} %a0 to half\n  %r = bitcast half %h to i16\n  ret i16 %r"
+        case ["bfind", "shiftamt", "u32"]:
+            return (
+                "  %n = call i32 @llvm.ctlz.i32(i32 %a0, i1 false)\n  %none = icmp eq i32 %a0, 0\n"
+                "  %r = select i1 %none, i32 -1, i32 %n\n  ret i32 %r"
+            )
         case ["bitcast", *_]:
             return f"  %r = bitcast {arguments[0]} %a0 to {result}\n  ret {result} %r"
         case _:
             return None
+
+
+def _inline(words: list[str], result: str, arguments: tuple[str, ...]) -> str | None:
+    match words:
+        case ["inline", "choose", "equ", _]:
+            return "  %p = fcmp ueq double %a0, %a1\n  %r = select i1 %p, double %a2, double %a3\n  ret double %r"
+        case ["inline", "wide", op, kind]:
+            return _wide(op, kind, int(kind[1:]))
+        case _:
+            return None
+
+
+def _wide(op: str, kind: str, bits: int) -> str:
+    """Arithmetic of twice the width; results (and the operands of add and sub) are pairs, low word first."""
+    double = f"i{2 * bits}"
+
+    def widened(name: str, low: int, high: int | None = None) -> str:
+        text = f"  %{name}.low = zext {kind} %a{low} to {double}\n"
+        if high is None:
+            return text + f"  %{name} = or {double} %{name}.low, 0\n"
+        text += f"  %{name}.high = zext {kind} %a{high} to {double}\n  %{name}.up = shl {double} %{name}.high, {bits}\n"
+        return text + f"  %{name} = or {double} %{name}.low, %{name}.up\n"
+
+    if op in ("add", "sub"):
+        body = widened("x", 0, 1) + widened("y", 2, 3) + f"  %w = {op} {double} %x, %y\n"
+    else:
+        body = widened("x", 0) + widened("y", 1) + f"  %p = mul {double} %x, %y\n"
+        body += (widened("z", 2) if op == "mad" else f"  %z = or {double} 0, 0\n") + f"  %w = add {double} %p, %z\n"
+    pair = f"{{ {kind}, {kind} }}"
+    return (
+        f"{body}  %low = trunc {double} %w to {kind}\n  %top = lshr {double} %w, {bits}\n  %high = trunc {double} %top to {kind}\n"
+        f"  %r1 = insertvalue {pair} poison, {kind} %low, 0\n  %r = insertvalue {pair} %r1, {kind} %high, 1\n  ret {pair} %r"
+    )
 
 
 def _intrinsic(name: str, kind: str, arguments: str) -> str:
@@ -121,7 +173,7 @@ def _function(words: list[str], result: str, arguments: tuple[str, ...]) -> str 
 
 
 def _arithmetic(words: list[str], result: str, arguments: tuple[str, ...]) -> str | None:
-    if len(words) < 2 or words[0] not in ("add", "mul", "div", "rcp", "sqrt", "fma") or result not in ("float", "double"):
+    if len(words) < 2 or words[0] not in ("add", "sub", "mul", "div", "rcp", "sqrt", "fma") or result not in ("float", "double"):
         return None
     op, rounding = words[0], words[1]
     suffix = "f32" if result == "float" else "f64"

@@ -16,7 +16,7 @@ import numpy as np
 
 from backends import simt_runtime as runtime
 from backends.cuda_compile import Lowered, libdevice
-from backends.simt_intrinsics import INLINE_PTX, definition
+from backends.simt_intrinsics import definition, inline_name
 from kernel_ir.errors import TargetError
 
 STACK_BYTES: Final = 128 * 1024
@@ -194,6 +194,8 @@ def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
     unused.run(module, builder)
     waits = any(f.name in runtime.WAITING for f in module.functions)
     builder.getModulePassManager().run(module, builder)
+    if inline := next((str(f) for f in module.functions if not f.is_declaration and " asm " in str(f)), None):
+        raise TargetError(f"the CPU cannot run inline PTX:{inline[inline.index(' asm ') : inline.index(' asm ') + 80]}")
     if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "_Z"))):
         raise TargetError(f"{lowered.name} uses what the CPU cannot run: {', '.join(missing)}")
     engine = llvm.create_mcjit_compiler(module, _machine())
@@ -204,7 +206,7 @@ def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
 def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
     module = _parse(llvm, "\n".join(map(_without_inline_ptx, lowered.modules)), machine)
     if any(f.name.startswith("__nv_") for f in module.functions):
-        module.link_in(_parse(llvm, libdevice(), machine))
+        module.link_in(_parse(llvm, _libdevice(), machine))
     entry = module.get_function(lowered.entry)
     thunk = _thunk(lowered.entry, [str(argument.type) for argument in entry.arguments])
     module.link_in(_parse(llvm, runtime.RUNTIME + thunk, machine))
@@ -228,19 +230,33 @@ def _parse(llvm: Any, code: str | bytes, machine: Any) -> Any:
 
 
 def _without_inline_ptx(text: str) -> str:
-    """LLVM text with numba-cuda's inline PTX turned into calls, and with the metadata that only NVVM reads left out."""
-    lines = [line for line in text.splitlines() if not line.startswith("!nvvm")]
-    text = "\n".join(lines)
-    used: set[str] = set()
+    """LLVM text with inline PTX turned into calls, and with the metadata that only NVVM reads left out."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("!nvvm"))
+    declared: dict[str, str] = {}
 
     def call(match: re.Match[str]) -> str:
-        if match["code"] not in INLINE_PTX:
-            raise TargetError(f"the CPU cannot run inline PTX: {match['code']}")
-        used.add(match["code"])
-        return f"@{INLINE_PTX[match['code']][0]}("
+        code = re.sub(r"\\0[9A]", " ", match["code"])
+        name = inline_name(code, match["constraints"])
+        if name is None:
+            raise TargetError(f"the CPU cannot run inline PTX: {code}")
+        kinds = [argument.rpartition(" ")[0] for argument in match["arguments"].split(", ")]
+        declared[name] = f"declare {match['result']} @{name}({', '.join(kinds)})"
+        return f"call {match['result']} @{name}({match['arguments']})"
 
-    text = re.sub(r'asm\s+(?:sideeffect\s+)?"(?P<code>[^"]*)", "[^"]*"\s*\(', call, text)
-    return "\n".join([text, *(f"define internal {INLINE_PTX[code][1]}" for code in sorted(used))])
+    text = _INLINE.sub(call, text)
+    return "\n".join([text, *(declared[name] for name in sorted(declared))])
+
+
+_INLINE: Final = re.compile(
+    r'call (?P<result>\{[^}]*\}|\w+) asm\s+(?:sideeffect\s+)?"(?P<code>[^"]*)", "(?P<constraints>[^"]*)"\s*\((?P<arguments>[^()]*)\)'
+)
+
+
+@functools.cache
+def _libdevice() -> bytes:
+    """libdevice as bitcode without inline PTX."""
+    llvm = _llvm()
+    return llvm.parse_assembly(_without_inline_ptx(str(llvm.parse_bitcode(libdevice())))).as_bitcode()
 
 
 def _thunk(entry: str, kinds: list[str]) -> str:

@@ -32,7 +32,8 @@ RUNTIME: Final = f"""
 @simt.scheduler = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 16
 
 declare i32 @getcontext(ptr) returns_twice
-declare i32 @swapcontext(ptr, ptr)
+; Convergent keeps the optimizer from giving threads that meet different copies of one meeting point.
+declare i32 @swapcontext(ptr, ptr) convergent
 declare void @makecontext(ptr, ptr, i32, ...)
 declare ptr @llvm.returnaddress(i32)
 
@@ -62,7 +63,7 @@ define internal ptr @simt.context(i64 %index) {{
 }}
 
 ; Leaves the current thread in a waiting state until the scheduler resumes it.
-define internal void @simt.suspend(i32 %state, i32 %mask, ptr %site) noinline {{
+define internal void @simt.suspend(i32 %state, i32 %mask, ptr %site) noinline convergent {{
   %index = load i64, ptr @simt.current
   %states = load ptr, ptr @simt.state
   %state.at = getelementptr i32, ptr %states, i64 %index
@@ -148,7 +149,7 @@ done:
 }}
 
 ; Publishes a value to the lanes of %mask and waits for them; afterwards `simt.received` holds what each of them sent.
-define internal void @simt.publish(i32 %mask, i32 %value, ptr %site) {{
+define internal void @simt.publish(i32 %mask, i32 %value, ptr %site) convergent {{
   %index = load i64, ptr @simt.current
   %sent = load ptr, ptr @simt.sent
   %at = getelementptr i32, ptr %sent, i64 %index
@@ -168,20 +169,20 @@ define internal i32 @simt.from.lane(i32 %lane) {{
   ret i32 %value
 }}
 
-define void @nvvm.barrier.cta.sync.aligned.all(i32 %number) noinline {{
+define void @nvvm.barrier.cta.sync.aligned.all(i32 %number) noinline convergent {{
   %site = call ptr @llvm.returnaddress(i32 0)
   call void @simt.suspend(i32 {AT_BLOCK_BARRIER}, i32 -1, ptr %site)
   ret void
 }}
 
-define void @nvvm.bar.warp.sync(i32 %mask) noinline {{
+define void @nvvm.bar.warp.sync(i32 %mask) noinline convergent {{
   %site = call ptr @llvm.returnaddress(i32 0)
   call void @simt.suspend(i32 {AT_WARP_BARRIER}, i32 %mask, ptr %site)
   ret void
 }}
 
 ; shfl.sync as the PTX manual defines it: modes 0 idx, 1 up, 2 down, 3 bfly; %c packs the clamp and the segment mask.
-define {{ i32, i1 }} @nvvm.shfl.sync.i32(i32 %mask, i32 %mode, i32 %value, i32 %b, i32 %c) noinline {{
+define {{ i32, i1 }} @nvvm.shfl.sync.i32(i32 %mask, i32 %mode, i32 %value, i32 %b, i32 %c) noinline convergent {{
   %site = call ptr @llvm.returnaddress(i32 0)
   call void @simt.publish(i32 %mask, i32 %value, ptr %site)
   %lane = load i32, ptr @simt.lane
@@ -214,7 +215,7 @@ define {{ i32, i1 }} @nvvm.shfl.sync.i32(i32 %mask, i32 %mode, i32 %value, i32 %
 }}
 
 ; vote.sync: modes 0 all, 1 any, 2 uni, 3 ballot.
-define {{ i32, i1 }} @nvvm.vote.sync(i32 %mask, i32 %mode, i1 %vote) noinline {{
+define {{ i32, i1 }} @nvvm.vote.sync(i32 %mask, i32 %mode, i1 %vote) noinline convergent {{
 entry:
   %site = call ptr @llvm.returnaddress(i32 0)
   %sent = zext i1 %vote to i32

@@ -78,11 +78,13 @@ class ThreadLowering:
         if stmt.target in self.scalar_names:
             value = self.value(stmt.value)
             self.scalars[stmt.target] = self._let(stmt.target, value)
+            self._met(stmt)
             return
         if not member.inner:
             self._row_store(stmt)
         else:
             self._inner_store(stmt, member.inner)
+        self._met(stmt)
         for known in self.known:
             for e in [e for e in known if any(isinstance(x, Load) and x.array == stmt.target for x in subtrees(e))]:
                 del known[e]
@@ -91,13 +93,14 @@ class ThreadLowering:
         """A barrier where the statement meets what other threads of the team wrote, or overwrites what they may still read."""
         if self.team is None:
             return
-        tops = (stmt.value, *stmt.indices, *(() if stmt.where is None else (stmt.where,)))
-        reads = {x.array for top in tops for x in subtrees(top) if isinstance(x, Load)}
-        if reads & self.written or stmt.target in self.read | self.written:
+        if _arrays_read(stmt) & self.written or stmt.target in self.read | self.written:
             self._emit(Barrier(self.team))
             self.written.clear()
             self.read.clear()
-        self.read |= reads
+
+    def _met(self, stmt: Assign) -> None:
+        """Notes what the statement read and wrote since the last barrier; one inside it is counted as if it came before."""
+        self.read |= _arrays_read(stmt)
         if stmt.target not in self.scalar_names:
             self.written.add(stmt.target)
 
@@ -167,7 +170,7 @@ class ThreadLowering:
             return self.value(two_pass(r))
         if r.kind in ("argmax", "argmin") and len(r.binders) > 1 and any(free(x) for b in r.binders for x in (b.lo, b.hi)):
             raise TargetError(f"{r.kind} over several dependent ranges has no CUDA schedule", r.span)
-        name = self.names.fresh(f"{r.kind}_{r.binders[0].index}")
+        name = self.names.fresh(f"{r.kind}_{next(iter(r.binders)).index}")
         dtype = next(body.dtype for body in r.bodies)
         self._emit(Accumulator(name, r.kind, dtype))
         bound = frozenset(b.index for b in r.binders)
@@ -339,6 +342,11 @@ class ThreadLowering:
 
     def _emit(self, *nodes: Node) -> None:
         self.bodies[-1].extend(nodes)
+
+
+def _arrays_read(stmt: Assign) -> set[str]:
+    tops = (stmt.value, *stmt.indices, *(() if stmt.where is None else (stmt.where,)))
+    return {x.array for top in tops for x in subtrees(top) if isinstance(x, Load)}
 
 
 def _position(binders: tuple[Binder, ...]) -> Expr:

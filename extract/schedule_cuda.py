@@ -15,6 +15,7 @@ from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower import Names
 from extract.lower_cuda import Team, ThreadLowering
 from extract.sizes import extent_of
+from extract.strides import access_cost
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as
 from kernel_ir.nodes import (
     ArrayType,
@@ -34,19 +35,20 @@ from kernel_ir.nodes import (
     const,
 )
 from kernel_ir.plan import Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Space, Step, Store, When
-from kernel_ir.walk import statements, subtrees
+from kernel_ir.walk import free, statements, subtrees
 
-Share = Literal["point", "warp", "block"]
-MAPPINGS: Final[tuple[Share, ...]] = ("point", "warp", "block")
+Share = Literal["point", "warp", "block", "nearest"]
+"""Who runs an iteration of the outer loops; nearest: for each group, a warp or a thread, by which reads memory more closely."""
+MAPPINGS: Final[tuple[Share, ...]] = ("nearest", "point", "warp", "block")
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "equal", "none")
-THREADS: Final[dict[Share, int]] = {"point": 256, "warp": 128}
+THREADS: Final[dict[Literal["point", "warp"], int]] = {"point": 256, "warp": 128}
 _TEAMS: Final[dict[Share, Team | None]] = {"point": None, "warp": "warp", "block": "block"}
 ATOMIC: Final = (I32, I64, F32, F64)
 """Dtypes of arrays that the GPU can accumulate into; others go through an array of their arithmetic type."""
 _JOINED: Final[dict[AssignOp, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
 _WORDS: Final = """
     bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
-    np part point points row thread types uint16 uint32 uint64 uint8 warp wide
+    np other part place point points row seen swapped found thread types value uint16 uint32 uint64 uint8 warp wide
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
@@ -79,7 +81,7 @@ class _Builder:
 
     def __init__(self, kernel: Kernel, found: Grouping, mapping: Share, sizes: Mapping[str, int]) -> None:
         self.kernel = kernel
-        self.mapping = mapping
+        self.mapping: Share = mapping
         self.sizes = sizes
         self.temps = found.temps
         self.arrays: dict[str, ArrayType] = {**kernel.arrays, **{p.name: p.type for p in found.temps}}
@@ -189,7 +191,25 @@ class _Builder:
         rows = any(m.inner or any(isinstance(x, Reduce) for x in subtrees(m.stmt.value)) for m in group.members)
         if not rows or serial:
             return None
-        return _TEAMS[self.mapping]
+        if self.mapping != "nearest":
+            return _TEAMS[self.mapping]
+        return "warp" if self._nearer_along_rows(group) else None
+
+    def _nearer_along_rows(self, group: Group) -> bool:
+        """Whether neighbouring elements of a row lie nearer in memory than the same element of neighbouring rows."""
+        if not group.outer:
+            return True
+        along, across = 0.0, 0.0
+        for m in group.members:
+            inner = (*m.inner[-1:], *(b for x in subtrees(m.stmt.value) if isinstance(x, Reduce) for b in x.binders[-1:]))
+            accesses = [x for x in subtrees(m.stmt.value) if isinstance(x, Load)]
+            accesses += [Load(m.stmt.target, m.stmt.indices, I64)] if m.inner else []
+            for b in inner:
+                if self._extent(b) >= 32:
+                    over = [x for x in accesses if any(b.index in free(i) for i in x.indices)]
+                    along += access_cost(over, b.index, {})
+                    across += access_cost(over, group.outer[-1].index, {})
+        return 0.0 < along < across
 
     def _threads(self, group: Group, team: Team) -> int:
         if team == "warp":
@@ -197,7 +217,7 @@ class _Builder:
         ranges = [b for m in group.members for b in (*m.inner, *_reduced(m.stmt.value))]
         longest = max((self._extent(b) for b in ranges), default=1)
         threads = 64
-        while threads < 512 and threads * 4 <= longest:
+        while threads < 512 and threads * 8 <= longest:
             threads *= 2
         return threads
 

@@ -1,0 +1,370 @@
+"""A plan for a GPU becomes a Python module for numba.cuda: readable, standalone, correct without fused multiply-add.
+
+`kernels(index)` makes the launches' kernels for 32-bit or 64-bit indices, `launch` runs them in order on arrays that exist, and the
+function named as the kernel takes NumPy arrays, or anything on the device, and allocates the outputs.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from backends.cpu_entry import scalar_text, solved_sizes
+from backends.cuda_expr import STORED, TYPES, Expressions
+from backends.cuda_nodes import WARP, KernelBody, grid_of
+from backends.cuda_prelude import NOALIAS, prelude
+from extract.schedule_cuda import RESERVED
+from kernel_ir.dtypes import I64, reads_as
+from kernel_ir.errors import TargetError
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Param, ParamRef, SizeRef
+from kernel_ir.plan import Buffer, Launch, LoopKind, Plan, RepeatLaunch, Step
+
+_NARROW_LIMIT: Final = "2**31"
+_DEVICE: Final = '''def on_device(array):
+    """The array on the device, C-ordered: itself if it is there already (CUDA array interface or DLPack), else a copy."""
+    if not isinstance(array, np.ndarray):
+        if hasattr(array, "__cuda_array_interface__"):
+            return cuda.as_cuda_array(array)
+        if hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == 2:
+            from cuda.core.utils import StridedMemoryView
+
+            return cuda.as_cuda_array(Interface(StridedMemoryView(array, stream_ptr=-1)))
+        array = np.asarray(array)
+    if array.dtype.kind == "V":  # bfloat16 of ml_dtypes: its bits
+        array = array.view(np.uint16)
+    return to_device(np.ascontiguousarray(array))
+
+
+class Interface:
+    """The CUDA array interface of memory that came by DLPack."""
+
+    def __init__(self, view):
+        shape, itemsize = tuple(view.shape), view.dtype.itemsize
+        strides = None if view.strides is None else tuple(s * itemsize for s in view.strides)
+        self.__cuda_array_interface__ = {
+            "shape": shape, "strides": strides, "typestr": np.dtype(view.dtype).str, "data": (view.ptr, view.readonly), "version": 3,
+        }
+        self.owner = view
+'''
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """The module's text, and for each kernel in it the numba signature with 32-bit indices ("void(float32[::1], uint32)")."""
+
+    source: str
+    signatures: dict[str, str]
+
+
+def cuda_source(plan: Plan) -> Emitted:
+    """The module of a plan: the same plan gives the same bytes."""
+    return _Module(plan).emitted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """One kernel function: its text, its arguments as `launch` passes them, and the text of its number of points."""
+
+    name: str
+    text: list[str]
+    call: str
+    points: str
+    signature: str
+
+
+class _Module:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.kernel = plan.kernel
+        self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
+        self.names = _identifiers(plan)
+        self.contract = "contract" in plan.fast_math
+        self.noalias = not any(p.inout for p in self.kernel.params)
+        self.helpers: set[str] = set()
+        self.bounds: dict[str, None] = {}
+        self.bits: set[str] = set()
+        self.kernels: list[_Kernel] = []
+
+    def emitted(self) -> Emitted:
+        calls = self._steps(self.plan.steps, ())
+        names = [k.name for k in self.kernels]
+        made = ", ".join(f"cuda.jit({k.name}, launch_bounds={_threads(k.text[0])}, lto=False)" for k in self.kernels)
+        lines = [line for k in self.kernels for line in (*k.text[1:], "")]
+        factory = [
+            "def kernels(index):",
+            '    """The kernels, with sizes and positions of the unsigned integer type `index`."""',
+            "",
+            *(f"    {line}" if line else "" for line in lines),
+            f"    return ({made},)",
+        ]
+        launch = self._launch(calls, names)
+        entry = self._entry()
+        body = "\n".join([*factory, "", "", "narrow, wide = kernels(uint32), kernels(uint64)", "", "", *launch, "", "", *entry, ""])
+        helpers = prelude(frozenset(self.helpers))
+        parts = [NOALIAS] if self.noalias else []
+        if helpers:
+            parts.append(helpers)
+        body = "\n\n".join([*parts, _DEVICE + "\n\n" + body])
+        return Emitted(_header(self.kernel, body), {k.name: k.signature for k in self.kernels})
+
+    # -- launches
+
+    def _steps(self, steps: tuple[Step, ...], rounds: tuple[str, ...]) -> list[str]:
+        lines: list[str] = []
+        for step in steps:
+            match step:
+                case Launch():
+                    made = self._kernel(step, rounds)
+                    self.kernels.append(made)
+                    blocks = "points"
+                    threads = step.threads
+                    per_block = {LoopKind.GRID: threads, LoopKind.BLOCK: 1}.get(grid_of(step).kind, threads // WARP)
+                    if per_block > 1:
+                        blocks = f"(points + {per_block - 1}) // {per_block}"
+                    lines += [f"points = {made.points}", "if points:", f"    {made.name}[{blocks}, {threads}]({made.call})"]
+                case RepeatLaunch():
+                    index = self._name(step.index) if step.index else "_"
+                    inner = (*rounds, *(() if step.index is None else (step.index,)))
+                    lines.append(f"for {index} in range({self._host(step.steps)}):")
+                    lines += [f"    {line}" for line in self._steps(step.body, inner)]
+        return lines
+
+    def _kernel(self, launch: Launch, rounds: tuple[str, ...]) -> _Kernel:
+        expressions = Expressions(self.buffers, self.contract, self.names)
+        expressions.wide |= set(rounds)
+        body = KernelBody(launch, expressions)
+        lines = body.text()
+        self.helpers |= expressions.helpers
+        self.bounds |= {self._host(bound): None for bound in expressions.bounds}
+        self.bits |= body.bits
+        used = frozenset(re.findall(r"\w+", "\n".join(lines)))
+        parameters: list[str] = []
+        arguments: list[str] = []
+        kinds: list[str] = []
+        for name, argument, kind in self._candidates(rounds):
+            if name in used:
+                parameters.append(name)
+                arguments.append(argument)
+                kinds.append(kind)
+        name = self._unique(f"{self._name(self.kernel.name)}_{launch.name}")
+        head = ["    noalias()"] if self.noalias and any(k.endswith("]") for k in kinds) else []
+        text = [str(launch.threads), f"def {name}({', '.join(parameters)}):", *head, *lines]
+        points = " * ".join(self._extent(loop.lo, loop.hi) for loop in grid_of(launch).loops)
+        self.bounds |= {points: None}
+        return _Kernel(name, text, ", ".join(arguments), points, f"void({', '.join(kinds)})")
+
+    def _candidates(self, rounds: tuple[str, ...]) -> list[tuple[str, str, str]]:
+        """What a kernel may take, in order: (name inside, text at the call, numba type)."""
+        found: list[tuple[str, str, str]] = []
+        for b in self.buffers.values():
+            name = self._name(b.name)
+            found.append((name, name, f"{STORED[b.dtype.name]}[::1]"))
+            if b.name in self.bits:
+                found.append((f"{name}_bits", f"{name}.view(np.int{b.dtype.bits})", f"int{b.dtype.bits}[::1]"))
+        for p in self.kernel.params:
+            if p.name not in self.buffers:
+                name = self._name(p.name)
+                found.append((name, name, TYPES[reads_as(p.type.dtype).name]))
+        found += [(self._name(r), f"np.int64({self._name(r)})", "int64") for r in rounds]
+        found += [(self._name(s), f"index({self._name(s)})", "uint32") for s in self.kernel.sizes]
+        return [*found, ("points", "index(points)", "uint32")]
+
+    def _extent(self, lo: Expr, hi: Expr) -> str:
+        if isinstance(hi, SizeRef | Const) and isinstance(lo, Const) and lo.value == 0:
+            return self._host(hi)
+        if isinstance(lo, Const) and lo.value == 0:
+            return f"max(0, {self._host(hi)})"
+        return f"max(0, {self._host(hi)} - {self._host(lo)})"
+
+    def _unique(self, name: str) -> str:
+        taken = {k.name for k in self.kernels}
+        number, candidate = 1, name
+        while candidate in taken:
+            number += 1
+            candidate = f"{name}{number}"
+        return candidate
+
+    def _name(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    # -- the host's side
+
+    def _launch(self, calls: list[str], names: list[str]) -> list[str]:
+        parameters = [self._name(p.name) for p in (*self.kernel.params, *self.kernel.outputs)]
+        parameters += [self._name(s) for s in self.kernel.sizes]
+        lines = [
+            f"def launch({', '.join(parameters)}):",
+            '    """Runs the kernels on device arrays that exist, in memory order; allocates only temporaries, checks nothing."""',
+        ]
+        for p in self.kernel.params:
+            if p.name not in self.buffers:
+                name = self._name(p.name)
+                lines.append(f"    {name} = {scalar_text(name, p.type.dtype)}")
+        products: dict[str, None] = {}
+        for b in self.buffers.values():
+            name = self._name(b.name)
+            shape = [self._host(n) for n in b.shape]
+            if b.space == "global":
+                # At least one element: some allocators refuse none.
+                lines.append(f"    {name} = device_array(max(1, {' * '.join(_factor(s) for s in shape) or '1'}), {_numpy_type(b)})")
+            else:
+                lines.append(f"    {name} = {name}.reshape(-1)")
+            if shape:
+                products[" * ".join(_factor(s) for s in shape)] = None
+        bounds = list(dict.fromkeys([*products, *self.bounds]))
+        largest = f"max({', '.join(bounds)})" if len(bounds) > 1 else (bounds or ["0"])[0]
+        kernels = f"({', '.join(names)},)" if len(names) == 1 else f"({', '.join(names)})"
+        lines.append(f"    index, {kernels} = (np.uint32, narrow) if {largest} < {_NARROW_LIMIT} else (np.uint64, wide)")
+        return lines + [f"    {line}" for line in calls]
+
+    def _entry(self) -> list[str]:
+        kernel = self.kernel
+        solved = solved_sizes(kernel)
+        loose = [self._name(s) for s in kernel.sizes if s not in solved]
+        parameters = [*(self._name(p.name) for p in kernel.params), *(["*", *loose] if loose else [])]
+        lines = [f"def {self._name(kernel.name)}({', '.join(parameters)}):"]
+        arrays = [p for p in kernel.params if p.name in self.buffers]
+        names = ", ".join(self._name(p.name) for p in arrays)
+        host = f"all(isinstance(array, np.ndarray) for array in ({names},))" if arrays else "True"
+        lines.append('    """NumPy arrays give NumPy arrays; with an array on the device, the results stay there."""')
+        lines.append(f"    host = {host}")
+        lines += [f"    {self._name(s)} = {self._solved(text)}" for s, text in solved.items()]
+        arguments = [self._name(p.name) for p in kernel.params]
+        for p in arrays:
+            name = self._name(p.name)
+            turned = self._turned(p, name)
+            if p.inout:
+                arguments[arguments.index(name)] = f"{name}_device"
+                lines.append(f"    {name}_device = on_device({turned})")
+            else:
+                lines.append(f"    {name} = on_device({turned})")
+        for p in kernel.outputs:
+            order = self.buffers[p.name].order
+            shape = ", ".join(self._host(p.type.shape[d]) for d in order)
+            lines.append(
+                f"    {self._name(p.name)} = device_array(({shape}{',' if len(order) == 1 else ''}), {_numpy_type(self.buffers[p.name])})"
+            )
+            arguments.append(self._name(p.name))
+        lines.append(f"    launch({', '.join([*arguments, *(self._name(s) for s in kernel.sizes)])})")
+        return [*lines, *self._results()]
+
+    def _results(self) -> list[str]:
+        lines: list[str] = []
+        inout = [p for p in self.kernel.params if p.inout and p.name in self.buffers]
+        for p in inout:
+            name = self._name(p.name)
+            back = self._turned_back(p, f"{name}_device.copy_to_host()")
+            lines += [f"    if isinstance({name}, np.ndarray):", f"        {name}[...] = {back}"]
+        outputs = [self._name(p.name) for p in self.kernel.outputs]
+        if not outputs:
+            return lines
+        copies = [self._turned_back(p, f"{name}.copy_to_host()") for p, name in zip(self.kernel.outputs, outputs, strict=True)]
+        lines.append("    if host:")
+        lines += [f"        {name} = {copy}" for name, copy in zip(outputs, copies, strict=True)]
+        if len(outputs) == 1:
+            return [*lines, f"    return {outputs[0]}"]
+        result = "".join(word.capitalize() for word in self.kernel.name.split("_")) + "Result"
+        lines.append(f'    return namedtuple("{result}", "{" ".join(outputs)}")({", ".join(outputs)})')
+        return lines
+
+    def _turned(self, p: Param, name: str) -> str:
+        order = self.buffers[p.name].order
+        return name if order == tuple(range(len(order))) else f"{name}.transpose({order})"
+
+    def _turned_back(self, p: Param, text: str) -> str:
+        order = self.buffers[p.name].order
+        inverse = tuple(order.index(d) for d in range(len(order)))
+        return text if order == tuple(range(len(order))) else f"{text}.transpose({inverse})"
+
+    def _solved(self, text: str) -> str:
+        """The text that reads a size from a shape, with the arrays' Python names."""
+        return re.sub(r"\b[A-Za-z_]\w*\b(?!\()", lambda m: m[0] if m[0] == "shape" else self._name(m[0]), text)
+
+    def _host(self, e: Expr) -> str:
+        """An integer expression over sizes and parameters, in Python's own integers."""
+        match e:
+            case Const():
+                return str(int(e.value))
+            case SizeRef(name) | ParamRef(name) | IndexRef(name):
+                return f"int({self._name(name)})" if isinstance(e, ParamRef) else self._name(name)
+            case Call("min" | "max" as op, (a, b)):
+                return f"{op}({self._host(a)}, {self._host(b)})"
+            case Call("add" | "sub" | "mul" as op, (a, b)):
+                return f"({self._host(a)} {_PYTHON[op]} {self._host(b)})"
+            case Call("floordiv" | "mod" as op, (a, b)):
+                divisor = self._host(b)
+                return f"({self._host(a)} {_PYTHON[op]} {divisor} if {divisor} else 0)"
+            case Call("neg", (a,)):
+                return f"(-{self._host(a)})"
+            case Call("i64" | "i32", (a,)) if a.dtype.is_int:
+                return self._host(a)
+            case Call("select", (c, a, b)):
+                return f"({self._host(a)} if {self._host(c)} else {self._host(b)})"
+            case Call("lt" | "le" | "gt" | "ge" | "eq" | "ne" as op, (a, b)) if a.dtype is I64:
+                return f"({self._host(a)} {_PYTHON[op]} {self._host(b)})"
+            case _:
+                raise TargetError("the number of points or steps depends on more than sizes and parameters", getattr(e, "span", None))
+
+
+_PYTHON: Final = {
+    "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%",
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+}  # fmt: skip
+
+
+def _factor(text: str) -> str:
+    return text if text.isidentifier() or text.isdigit() or text.startswith(("(", "min(", "max(")) else f"({text})"
+
+
+def _threads(text: str) -> int:
+    return int(text)
+
+
+def _numpy_type(b: Buffer) -> str:
+    return f"np.{b.dtype.numpy.name}" if b.dtype.name != "bool" else "np.bool_"
+
+
+def _identifiers(plan: Plan) -> dict[str, str]:
+    """Python names of the kernel's own names that the generated source cannot use as they are."""
+    own = [plan.kernel.name, *(b.name for b in plan.buffers), *(p.name for p in plan.kernel.params), *plan.kernel.sizes]
+    taken = set(own) | RESERVED
+    names: dict[str, str] = {}
+    for name in dict.fromkeys(own):
+        if name in RESERVED or name in ("on_device", "to_device", "device_array", "Interface", "namedtuple", "host"):
+            candidate = f"{name}_"
+            while candidate in taken:
+                candidate += "_"
+            taken.add(candidate)
+            names[name] = candidate
+    return names
+
+
+def _header(kernel: Kernel, body: str) -> str:
+    """The module's first lines: only the imports that the body needs."""
+    used = frozenset(re.findall(r"\w+", body))
+    numba = [
+        t
+        for t in (
+            "boolean",
+            "cuda",
+            "float32",
+            "float64",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "types",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+        )
+        if t in used
+    ]
+    lines = [f'"""{kernel.name} on a GPU with numba.cuda."""', ""]
+    lines += ["import math"] if "math" in used else []
+    lines += ["from collections import namedtuple"] if "namedtuple" in used else []
+    lines += ["", "import numpy as np", f"from numba import {', '.join(numba)}", "from numba.cuda import device_array, to_device"]
+    lines += ["from numba.cuda import libdevice"] if "libdevice" in used else []
+    lines += ["from numba.cuda.extending import intrinsic"] if "intrinsic" in used else []
+    lines += ["from numba.cuda.types import float16"] if "float16" in re.findall(r"(?<!\.)\b\w+\b", body) else []
+    return "\n".join(lines) + "\n\n\n" + body

@@ -1,0 +1,264 @@
+"""Turns one launch of a GPU plan into predicted cycles: units, memory by coalesced sectors, latency at the occupancy there is, starting it.
+
+Every thread of a warp does the same, so a warp's access moves as many 32-byte sectors as its lanes touch: one if they share an element,
+itemsize if they are neighbours, 32 if they stride. What an array holds comes from memory once, and again only where the threads
+that read it are far apart and the array is larger than the L2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from extract.cost import Cost
+from extract.fuse import expressions_of
+from extract.machine import Machine
+from extract.sizes import number
+from extract.strides import Stride, stride
+from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
+from kernel_ir.ops import OPS, Unit
+from kernel_ir.plan import Buffer, Combine, FoldLoop, Join, Launch, Loop, LoopKind, Node, Plan, Store, When
+from kernel_ir.walk import free, subtrees
+
+WARP: Final = 32
+SECTOR: Final = 32
+ADDRESS_OPS: Final = 2
+"""32-bit integer instructions to place one access."""
+LOOP_OPS: Final = 3
+"""Add, compare and branch of one loop iteration."""
+IN_FLIGHT: Final = 4
+"""Independent loads that one thread keeps under way: what the compiler gets from unrolling a loop by four."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What all threads of a launch do together, and the longest chain of one thread."""
+
+    units: dict[str, float] = field(default_factory=dict[str, float])
+    sectors: float = 0.0
+    again: float = 0.0
+    chain: float = 0.0
+    atomics: float = 0.0
+    footprint: dict[str, float] = field(default_factory=dict[str, float])
+
+    def unit(self, name: str, cycles: float) -> None:
+        self.units[name] = self.units.get(name, 0.0) + cycles
+
+
+def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
+    """The predicted cost of one launch; a size that is not given counts as 1024."""
+    walker = _Walker(launch, plan, machine, dict(sizes))
+    tally = walker.walk()
+    blocks = max(1.0, walker.blocks)
+    resident = max(1.0, min(machine.extra["blocks"], machine.extra["threads"] // launch.threads))
+    busy = min(float(machine.units), blocks)
+    # Threads beyond what hides latency help no more; fewer leave the units waiting for the chain of each.
+    waves = max(1.0, blocks / (machine.units * resident))
+    l1, l2, memory = machine.levels
+    moved = tally.sectors * SECTOR
+    far = sum(tally.footprint.values()) + tally.again * SECTOR
+    times = {
+        "units": sum(tally.units.values()) / busy,
+        "L1": moved / l1.bytes_per_cycle / busy,
+        "L2": max(far, moved / 4) / l2.bytes_per_cycle / busy,
+        "memory": far / memory.bytes_per_cycle / min(float(machine.units), blocks * max(1.0, launch.threads / 256)),
+        "latency": tally.chain * waves,
+        "atomics": tally.atomics / busy,
+    }
+    overhead = machine.launch_cycles + machine.extra["argument_cycles"] * len(walker.arrays)
+    slowest = max(times.values())
+    rest = 0.1 * (sum(times.values()) - slowest)
+    per_unit = {name: cycles / busy for name, cycles in tally.units.items()}
+    return Cost(slowest + rest + overhead, per_unit, {"L1": moved, "memory": far}, overhead)
+
+
+class _Walker:
+    """Walks the nodes of a launch with how often each runs."""
+
+    def __init__(self, launch: Launch, plan: Plan, machine: Machine, sizes: dict[str, int]) -> None:
+        self.launch = launch
+        self.machine = machine
+        self.sizes = sizes
+        self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
+        self.orders = {b.name: b.order for b in plan.buffers}
+        self.tally = _Tally()
+        self.arrays: set[str] = set()
+        self.extents: dict[str, int] = {}
+        self.grid: list[str] = []
+        self.lane = ""
+        self.serial: list[str] = []
+        self.blocks = 1.0
+        self.team = 1
+
+    def walk(self) -> _Tally:
+        """The tally of the whole launch."""
+        nodes, points = self.launch.body, 1.0
+        kind = LoopKind.GRID
+        while len(nodes) == 1 and isinstance(nodes[0], Loop) and nodes[0].kind in (LoopKind.GRID, LoopKind.BLOCK, LoopKind.WARP):
+            loop = nodes[0]
+            kind = loop.kind
+            points *= self._enter(loop)
+            self.grid.append(loop.index)
+            nodes = loop.body
+        threads = self.launch.threads
+        match kind:
+            case LoopKind.GRID:
+                self.lane = self.grid[-1] if self.grid else ""
+                self.blocks = points / threads
+                runs = max(points, 1.0)
+            case LoopKind.BLOCK:
+                self.blocks, runs = points, points * threads
+            case _:
+                self.blocks, runs = points * WARP / threads, points * WARP
+        self.team = {LoopKind.BLOCK: threads, LoopKind.WARP: WARP}.get(kind, 1)
+        self._nodes(nodes, runs, 1.0)
+        return self.tally
+
+    def _enter(self, loop: Loop) -> float:
+        """Notes a loop's extent and middle, for what depends on it; returns its trips."""
+        lo, hi = number(loop.lo, self.sizes), number(loop.hi, self.sizes)
+        trips = max(0, hi - lo)
+        self.extents[loop.index] = max(1, trips)
+        self.sizes[loop.index] = lo + trips // 2
+        return float(trips)
+
+    def _nodes(self, nodes: tuple[Node, ...], runs: float, each: float) -> None:
+        """`runs` executions over all threads, `each` of them by one thread."""
+        seen: set[Expr] = set()
+        for node in nodes:
+            for e in expressions_of(node):
+                if not isinstance(node, FoldLoop):
+                    self._expression(e, runs, each, seen)
+            match node:
+                case Store():
+                    self._access(node.buffer, node.indices, runs, each, store=True)
+                    if node.atomic:
+                        self.tally.atomics += runs * self._collisions(node)
+                case Combine(_, kind, values):
+                    op = {"prod": "mul", "any": "or", "all": "and"}.get(kind, "add")
+                    self._op(op, values[0].dtype, runs * (4 if kind.startswith("arg") else 1), each)
+                    if kind == "expsum":
+                        self._op("exp", values[0].dtype, 2 * runs, 2 * each)
+                case Join():
+                    self._join(node, runs, each)
+                case When():
+                    self._nodes(node.body, runs, each)
+                    self._nodes(node.otherwise, runs, each)
+                case Loop():
+                    self._loop(node, runs, each)
+                case FoldLoop():
+                    self._fold(node, runs, each)
+                case _:
+                    pass
+
+    def _loop(self, loop: Loop, runs: float, each: float) -> None:
+        trips = self._enter(loop)
+        lane = self.lane
+        if loop.kind is LoopKind.THREAD:
+            # A team's threads share the iterations; where there are fewer, some of its warps idle.
+            share = -(-trips // self.team)
+            warps = -(-min(trips, self.team) // WARP) * WARP / self.team
+            inner, per_thread = runs * share * warps, each * share
+            self.lane = loop.index
+        else:
+            inner, per_thread = runs * trips, each * trips
+            self.serial.append(loop.index)
+        self.tally.unit("loop", inner * LOOP_OPS * self._i32())
+        self.tally.chain += per_thread * self.machine.loop_cycles
+        self._nodes(loop.body, inner, per_thread)
+        if loop.kind is not LoopKind.THREAD:
+            self.serial.pop()
+        self.lane = lane
+
+    def _fold(self, node: FoldLoop, runs: float, each: float) -> None:
+        lo, hi = number(node.lo, self.sizes), number(node.hi, self.sizes)
+        # A fold that may stop early is taken to run half its steps.
+        trips = max(1, hi - lo) * (0.5 if node.condition is not None else 1.0)
+        self.extents[node.index] = max(1, hi - lo)
+        seen: set[Expr] = set()
+        for e in (*(c.update for c in node.carries), *(() if node.condition is None else (node.condition,))):
+            self._expression(e, runs * trips, each * trips, seen)
+        self._nodes(node.body, runs * trips, each * trips)
+        self.tally.unit("loop", runs * trips * LOOP_OPS * self._i32())
+
+    def _join(self, node: Join, runs: float, each: float) -> None:
+        steps = 5 if node.scope == "warp" else 5 + self.launch.threads // WARP + 2
+        parts = 2 if node.kind in ("argmax", "argmin", "expsum") else 1
+        held = I32 if node.dtype is BOOL else node.dtype
+        self._op("add", held, runs * steps * parts * 2, each * steps * parts)
+        self.tally.chain += each * steps * self.machine.extra["near_latency"]
+
+    def _expression(self, e: Expr, runs: float, each: float, seen: set[Expr]) -> None:
+        for x in subtrees(e):
+            if x in seen:
+                continue
+            if isinstance(x, Call | Load):
+                seen.add(x)
+            match x:
+                case Load():
+                    self._access(x.array, x.indices, runs, each, store=False)
+                case Call("powi", (base, Const() as n)):
+                    products = max(1, abs(int(n.value)).bit_length() + bin(abs(int(n.value))).count("1") - 2)
+                    self._op("mul", base.dtype, runs * products, each * products)
+                case Call():
+                    index = x.dtype is I64 and all(not isinstance(y, Load | Local) for y in subtrees(x))
+                    self._op(x.op, I32 if index else _dtype(x), runs, each)
+                case _:
+                    pass
+
+    def _op(self, op: str, dtype: DType, runs: float, each: float) -> None:
+        cycles = self.machine.op_cycles(op, dtype)
+        self.tally.unit(OPS[op].unit.name, cycles * runs)
+        self.tally.chain += each * self.machine.latency * max(1.0, cycles * 16 if OPS[op].unit in _LONG else 1.0)
+
+    def _i32(self) -> float:
+        return self.machine.instruction_cycles(Unit.ADD, I32) / WARP
+
+    def _access(self, array: str, indices: tuple[Expr, ...], runs: float, each: float, store: bool) -> None:
+        if array not in self.buffers:
+            return
+        buffer = self.buffers[array]
+        self.arrays.add(array)
+        self.tally.unit("address", runs * ADDRESS_OPS * self._i32())
+        whole = float(buffer.dtype.itemsize)
+        for extent in buffer.shape:
+            whole *= max(0, number(extent, self.sizes))
+        warps = runs / WARP
+        how = stride(array, indices, self.lane, self.orders) if self.lane else Stride.NONE
+        sectors = {Stride.NONE: 1.0, Stride.UNIT: float(buffer.dtype.itemsize), Stride.FAR: float(WARP)}[how]
+        if how is Stride.FAR and self.serial and stride(array, indices, self.serial[-1], self.orders) is Stride.UNIT:
+            sectors *= buffer.dtype.itemsize / SECTOR  # the next iteration finds its element in the same sector
+        self.tally.sectors += warps * sectors
+        names = frozenset[str]().union(*map(free, indices)) if indices else frozenset[str]()
+        touched = float(buffer.dtype.itemsize)
+        for name in sorted(names & set(self.extents)):
+            touched *= self.extents[name]
+        footprint = min(whole, touched) if not any(isinstance(x, Load) for i in indices for x in subtrees(i)) else min(whole, runs * SECTOR)
+        self.tally.footprint[array] = max(
+            self.tally.footprint.get(array, 0.0), footprint * (2 if store and array in self.tally.footprint else 1)
+        )
+        shared = not set(self.grid) <= names
+        if shared and whole > self.machine.levels[1].bytes:
+            self.tally.again += warps * sectors
+        far = self.machine.extra["memory_latency" if whole > self.machine.levels[1].bytes else "far_latency"]
+        near = how is Stride.NONE or (bool(self.serial) and not shared)
+        if not store:
+            self.tally.chain += each / IN_FLIGHT * (self.machine.extra["near_latency"] if near else far) + (far if near else 0.0)
+
+    def _collisions(self, node: Store) -> float:
+        """Cycles an atomic operation keeps its multiprocessor's way to the L2, more where targets are few."""
+        elements = 1.0
+        for extent in self.buffers[node.buffer].shape:
+            elements *= max(1, number(extent, self.sizes))
+        return 1.0 + 32.0 / min(32.0, elements)
+
+
+_LONG: Final = (Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG, Unit.IDIV)
+
+
+def _dtype(e: Call) -> DType:
+    """The arithmetic dtype that an op works on: of its argument for comparisons and casts."""
+    held = e.args[-1].dtype if e.args else e.dtype
+    if isinstance(e.args[0], IndexRef):
+        return e.dtype if e.dtype is not BOOL else I32
+    return reads_as(held) if held is not BOOL or e.dtype is BOOL else e.dtype
