@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, cast
 
+from kernel_ir.directories import cache_directory
 from kernel_ir.errors import ParseError, Source, Span
 from kernel_ir.syntax import (
     Absent,
@@ -85,7 +87,28 @@ def _lark() -> "tuple[Any, _Builder]":
 
     builder = _Builder()
     text = _GRAMMAR.read_text(encoding="utf-8")
-    return Lark(text, parser="lalr", lexer="contextual", transformer=builder, keep_all_tokens=True, maybe_placeholders=False), builder
+    return (
+        Lark(
+            text,
+            parser="lalr",
+            lexer="contextual",
+            transformer=builder,
+            keep_all_tokens=True,
+            maybe_placeholders=False,
+            cache=_tables(text),
+        ),
+        builder,
+    )
+
+
+def _tables(grammar: str) -> str | bool:
+    """The file in which Lark keeps its tables between runs, which saves most of the first parse; False where none can be written."""
+    try:
+        folder = cache_directory()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home, or none that can be written
+        return False
+    return str(folder / f"grammar-{sha256(grammar.encode()).hexdigest()[:16]}.lark")
 
 
 @dataclass(frozen=True, slots=True)
