@@ -17,8 +17,9 @@ from kernel_ir.nodes import Kernel
 from rewrites.adapter import Frozen
 from rewrites.decode import NotDecodable, decode
 from rewrites.encode import Encoding, NotEncodable, encode
+from rewrites.gather import gathered
 from rewrites.rule import Rule
-from rewrites.saturate import Budget, Saturation, Stop, saturate
+from rewrites.saturate import Budget, Saturation, Stop, saturate, select, selects
 from rewrites.sharing import free_variables, ranges
 
 INPUT: Final = "input"
@@ -63,15 +64,25 @@ def candidates(
         encoding = encode(kernel)
     except NotEncodable as reason:
         return Candidates((Candidate(kernel, 0.0, (), INPUT),), None, (f"not rewritten: {reason}",))
-    saturation = saturate(encoding, (*allowed[turn:], *allowed[:turn]), budget)
-    search = _Search(encoding, saturation, default_cycles if machine is None else machine.op_cycles, sizes)
+    allowed = (*allowed[turn:], *allowed[:turn])
+    saturation = saturate(encoding, allowed, budget)
+    search = _Search(encoding, saturation.rules, default_cycles if machine is None else machine.op_cycles, sizes)
     first = Candidate(kernel, search.input_cost(), (), INPUT)
     if saturation.frozen is None:
         return Candidates((first,), saturation, (f"not rewritten: {saturation.message}",))
     found = {str(kernel): first}
-    for candidate in search.proposals(saturation.frozen):
+    for candidate in search.proposals(_selected(search, saturation.frozen, allowed, budget)):
         found.setdefault(str(candidate.kernel), candidate)
     return Candidates(tuple(found.values()), saturation, tuple(dict.fromkeys((*_story(saturation), *search.notes))))
+
+
+def _selected(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget: Budget | None) -> Frozen:
+    """The graph of what every weighing would choose, after instruction selection; as it was if there is none to do."""
+    if not selects(rules):
+        return frozen
+    chosen = [{home: i for home, i in c.nodes.items() if i < len(frozen.nodes)} for _, c in search.choices(frozen)]
+    selection = select(gathered(search.encoding, frozen, chosen), rules, budget)
+    return frozen if selection.frozen is None else selection.frozen
 
 
 def _story(saturation: Saturation) -> Iterator[str]:
@@ -83,9 +94,9 @@ def _story(saturation: Saturation) -> Iterator[str]:
 class _Search:
     """The proposals of one saturated graph."""
 
-    def __init__(self, encoding: Encoding, saturation: Saturation, node_cost: NodeCost, sizes: Mapping[str, int]) -> None:
+    def __init__(self, encoding: Encoding, rules: tuple[str, ...], node_cost: NodeCost, sizes: Mapping[str, int]) -> None:
         self.encoding = encoding
-        self.saturation = saturation
+        self.rules = rules
         self.node_cost = node_cost
         self.lengths = extents(encoding.terms, encoding.variables, sizes)
         self.stored: dict[str, DType] = {name: a.dtype for name, a in encoding.kernel.arrays.items()}
@@ -105,21 +116,24 @@ class _Search:
         graph = self._graph(own, 0)
         return sum(c.cost for c in choices(graph, own.sources)[:1])
 
-    def proposals(self, frozen: Frozen) -> Iterator[Candidate]:
-        """A candidate for each different choice, most balanced weighing first."""
-        balanced = self._graph(frozen, 0)
+    def choices(self, frozen: Frozen) -> Iterator[tuple[str, Choice]]:
+        """Each different choice with the name of its proposer, most balanced weighing first."""
         seen: set[tuple[tuple[int, int], ...]] = set()
         for position, weighting in enumerate(WEIGHTINGS):
-            graph = balanced if position == 0 else self._graph(frozen, position)
-            for way, choice in zip(("tree", "dag"), choices(graph, frozen.sources), strict=False):
+            for way, choice in zip(("tree", "dag"), choices(self._graph(frozen, position), frozen.sources), strict=False):
                 key = tuple(sorted(choice.nodes.items()))
-                if key in seen:
-                    continue
-                seen.add(key)
-                kernel = self._kernel(frozen, choice)
-                if kernel is not None:
-                    cost = float(sum(balanced.own[node] for node in choice.nodes.values()))
-                    yield Candidate(kernel, cost, self._rules(frozen, choice), f"{weighting.name} {way}")
+                if key not in seen:
+                    seen.add(key)
+                    yield f"{weighting.name} {way}", choice
+
+    def proposals(self, frozen: Frozen) -> Iterator[Candidate]:
+        """The candidates of all choices that are kernels."""
+        own = self._graph(frozen, 0).own
+        for name, choice in self.choices(frozen):
+            kernel = self._kernel(frozen, choice)
+            if kernel is not None:
+                cost = float(sum(own[node] for node in choice.nodes.values()))
+                yield Candidate(kernel, cost, self._rules(frozen, choice), name)
 
     def _kernel(self, frozen: Frozen, choice: Choice) -> Kernel | None:
         """The kernel of a choice; loops stay under their conditions where the checker cannot prove them outside."""
@@ -145,4 +159,4 @@ class _Search:
                 used.add(frozen.sources[node])
             elif home in passed and home in frozen.via:
                 used.add(frozen.via[home])
-        return tuple(sorted({self.saturation.rules[number - 1] for number in used}))
+        return tuple(sorted({self.rules[number - 1] for number in used}))

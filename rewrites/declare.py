@@ -4,7 +4,7 @@ The columns of a constructor are `i64` (a dtype code), `String`, `X` (an index v
 (an expression); `SIGNATURES` lists them all, and encoder, extractor, decoder and rule compiler read it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType
@@ -76,8 +76,15 @@ def result_dtype(name: str, code: int) -> DType:
     return result
 
 
-def declarations() -> tuple[str, ...]:
-    """Every declaration as egglog text, one command each: sorts, constructors, analyses, provenance tables, rulesets, `free`."""
+SOUND: Final = '(rule ((= e (Lit t a)) (= e (Lit t b)) (!= a b)) ((panic "two numbers are one")) :ruleset analysis :name "sound")'
+
+
+def declarations(names: Collection[str] | None = None) -> tuple[str, ...]:
+    """Declarations as egglog text, one command each: sorts, constructors, analyses, provenance tables, rulesets, `free`.
+
+    `names` are the constructors to declare: all by default.
+    """
+    signatures = {name: columns for name, columns in SIGNATURES.items() if names is None or name in names}
     return (
         "(sort E)",
         "(sort X)",
@@ -85,7 +92,7 @@ def declarations() -> tuple[str, ...]:
         "(constructor Named (String) X)",
         "(constructor Arg (String) A)",
         "(constructor Root (i64) E)",
-        *(f"(constructor {name} ({' '.join(columns)}) E)" for name, columns in SIGNATURES.items()),
+        *(f"(constructor {name} ({' '.join(columns)}) E)" for name, columns in signatures.items()),
         "(function bit (X) i64 :no-merge)",
         "(function free (E) i64 :merge (& old new))",
         "(function lo (E) i64 :merge (max old new))",
@@ -96,11 +103,11 @@ def declarations() -> tuple[str, ...]:
         "(function XLo (X) E :merge old)",
         "(function XHi (X) E :merge old)",
         f"(function {VIA} (E) i64 :merge old)",
-        *(f"(function {PROVENANCE}{name} ({' '.join(columns)}) i64 :merge old)" for name, columns in SIGNATURES.items()),
+        *(f"(function {PROVENANCE}{name} ({' '.join(columns)}) i64 :merge old)" for name, columns in signatures.items()),
         *(f"(ruleset {name})" for name in RULESETS),
-        *(_free_rule(name, columns) for name, columns in SIGNATURES.items()),
+        *(_free_rule(name, columns) for name, columns in signatures.items()),
         # Two numbers in one class: a rule lied. Nothing extracted from such a graph may be used.
-        '(rule ((= e (Lit t a)) (= e (Lit t b)) (!= a b)) ((panic "two numbers are one")) :ruleset analysis :name "sound")',
+        *((SOUND,) if "Lit" in signatures else ()),
     )
 
 

@@ -1,9 +1,10 @@
 """Turns an encoded kernel and rules into a saturated e-graph, within a budget, and says how that went.
 
-Phases: analyses to a fixpoint; index arithmetic to its normal form; then rounds in which each exploring rule runs once, between which
-everything that only shrinks runs freely; last, instruction selection. egglog has no limit inside an iteration, so each exploring rule
-is a ruleset of its own: one whose matches outgrow its limit is banned for some rounds (Willsey et al. 2021, the back-off scheduler of
-egg), and one that is foreseen to burst the node limit does not run. All limits are counts, and time is only a safety net.
+Phases: analyses to a fixpoint; index arithmetic to its normal form; then rounds in which each rule that makes e-nodes runs once, between
+which those that make none run freely. Instruction selection works on what the search has chosen. egglog has no limit inside an
+iteration, so each rule that makes e-nodes is a ruleset of its own: one whose matches outgrow its limit is banned for some rounds
+(Willsey et al. 2021, the back-off scheduler of egg), and one that is foreseen to burst the node limit does not run. All limits are counts,
+and time is only a safety net.
 """
 
 import time
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from rewrites import analyses
 from rewrites.adapter import EGraphError, Frozen, RefusedCommand, Session, session
-from rewrites.compile import commands, rule_name
-from rewrites.declare import VIA, declarations
+from rewrites.compile import rule_name
 from rewrites.encode import Encoding
+from rewrites.gather import Gathered
+from rewrites.program import Program, Stage, program_of
 from rewrites.rule import Rule
 
 
@@ -39,9 +40,9 @@ class Budget:
     """
 
     seconds: float = 1.0
-    nodes: int = 12_000
+    nodes: int = 8_000
     rounds: int = 12
-    matches: int = 400
+    matches: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,10 @@ class Saturation:
         return () if self.stop is Stop.SATURATED else tuple(name for name, _ in self.matches[:5])
 
 
-@dataclass(frozen=True, slots=True)
-class _Program:
-    commands: tuple[str, ...]
-    explore: tuple[str, ...]
-    names: tuple[str, ...]
-
-
 _BAN_ROUNDS: Final = 2
 _SETTLE: Final = 8
-_INDEX_ROUNDS: Final = 8
-_programs: Final[dict[tuple[int, ...], tuple[Sequence[Rule], _Program]]] = {}
+FACTS: Final = 8
+"""Rows of analyses that may come on each e-node of the limit."""
 
 
 def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = None) -> Saturation:
@@ -85,14 +79,34 @@ def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = 
 
     A contradiction or a fault inside egglog is a Saturation that FAILED; a rule that egglog does not take raises RefusedCommand.
     """
+    program = program_of(rules)
+    return _saturated(encoding, (0,) * len(encoding.terms), program, False, budget or Budget())
+
+
+def select(chosen: Gathered, rules: Sequence[Rule], budget: Budget | None = None) -> Saturation:
+    """Instruction selection on terms that a search has chosen: rules of the family `select`, and those that only change an order.
+
+    It comes after the search and not inside: a product of a hundred forms would give a fused node for each.
+    """
+    program = program_of(rules)
+    return _saturated(chosen.encoding, chosen.sources, program, True, budget or Budget())
+
+
+def selects(rules: Sequence[Rule]) -> bool:
+    """Whether there is any rule for `select` to run."""
+    return bool(program_of(rules).selection)
+
+
+def _saturated(encoding: Encoding, sources: Sequence[int], program: Program, selection: bool, budget: Budget) -> Saturation:
     started = time.perf_counter()
-    program = _program(rules)
-    run = _Run(budget or Budget(), started)
+    stage = program.stage({term.name for term in encoding.terms}, selection)
+    run = _Run(budget, started)
     frozen: Frozen | None = None
     try:
-        with session(program.commands) as graph:
-            graph.insert(encoding.terms, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
-            stop = run.phases(graph, program.explore)
+        with session(stage.commands) as graph:
+            run.started = time.perf_counter()  # loading rules is no part of the search
+            graph.insert(encoding.terms, sources, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
+            stop = run.phases(graph, stage)
             frozen = graph.freeze()
         message = ""
     except RefusedCommand:
@@ -102,33 +116,6 @@ def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = 
     matches = tuple(sorted(run.matches.items(), key=lambda item: (-item[1], item[0])))
     seconds = time.perf_counter() - started
     return Saturation(stop, frozen, tuple(run.sizes), matches, tuple(run.banned), program.names, seconds, message)
-
-
-def _program(rules: Sequence[Rule]) -> _Program:
-    """The egglog text of declarations, analyses and rules; made once a list of rules."""
-    key = tuple(map(id, rules))
-    if key not in _programs:
-        _programs[key] = tuple(rules), _compiled(rules)  # holds on to the rules, so that their ids stay theirs
-        while len(_programs) > 8:
-            del _programs[next(iter(_programs))]
-    return _programs[key][1]
-
-
-def _compiled(rules: Sequence[Rule]) -> _Program:
-    texts: list[str] = []
-    explore: dict[str, str] = {}
-    for number, rule in enumerate(rules, 1):
-        for command in commands(rule, number):
-            text = command.text
-            if command.term.startswith("v_"):  # a variable: no e-node will tell which rule this was
-                text = text.replace("((union e_ ", f"((set ({VIA} e_) {number}) (union e_ ", 1)
-            if command.phase == "explore":
-                ruleset = explore.setdefault(command.name.partition("#")[0], f"explore{len(explore)}")
-                text = text.replace(":ruleset explore ", f":ruleset {ruleset} ")
-            texts.append(text)
-    own = (*declarations(), *analyses.DECLARATIONS, *analyses.SETUP, *analyses.analysis_rules())
-    rulesets = tuple(f"(ruleset {name})" for name in explore.values())
-    return _Program((*own, *rulesets, *texts), tuple(explore.values()), tuple(rule.name for rule in rules))
 
 
 @dataclass(slots=True)
@@ -141,61 +128,57 @@ class _Ban:
     rows: int = 1
 
 
+class _Halt(Exception):
+    """A limit was reached."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__()
+        self.stop = stop
+
+
 @dataclass(slots=True)
 class _Run:
     """One saturation under way."""
 
     budget: Budget
     started: float
+    rows: int = 0
     sizes: list[int] = field(default_factory=list[int])
     matches: dict[str, int] = field(default_factory=dict[str, int])
     banned: dict[str, None] = field(default_factory=dict[str, None])
 
-    def phases(self, graph: Session, explore: Sequence[str]) -> Stop:
-        """Runs all phases; why the exploring one stopped."""
-        self._settle(graph)
-        for _ in range(_INDEX_ROUNDS):
-            if not self._step(graph, "index"):
-                break
+    def phases(self, graph: Session, stage: Stage) -> Stop:
+        """Runs all phases; why the last stopped."""
+        try:
             self._settle(graph)
-        self.sizes.append(graph.rows())
-        stop = self._explore(graph, explore)
-        for _ in range(2):
-            self._step(graph, "select")
-            self._settle(graph)
-        self.sizes.append(graph.rows())
-        return stop
+            if stage.index:
+                self._rounds(graph, stage.index, self.budget.rounds)
+            return self._rounds(graph, stage.rulesets, self.budget.rounds)
+        except _Halt as halt:
+            self.sizes.append(self.rows)
+            return halt.stop
 
-    def _explore(self, graph: Session, explore: Sequence[str]) -> Stop:
-        bans = {name: _Ban(self.budget.matches) for name in explore}
-        for number in range(self.budget.rounds):
-            rows = self.sizes[-1]
+    def _rounds(self, graph: Session, rulesets: Sequence[str], rounds: int) -> Stop:
+        """Rounds in which each rule that is not banned runs once."""
+        bans = {name: _Ban(self.budget.matches) for name in rulesets}
+        for number in range(rounds):
             updated = held = False
             for ruleset, ban in bans.items():
-                foreseen = ban.last * (rows / ban.rows) ** 2
-                if ban.until > number or rows + foreseen > 2 * self.budget.nodes:
+                foreseen = ban.last * (self.rows / ban.rows) ** 2
+                if ban.until > number or self.rows + foreseen > 2 * self.budget.nodes:
                     held = True
                     continue
-                before = dict(self.matches)
+                ban.rows, before = max(1, self.rows), dict(self.matches)
                 updated |= self._step(graph, ruleset)
                 new = {n: m - before.get(n, 0) for n, m in self.matches.items() if m != before.get(n, 0)}
-                ban.last, ban.rows = sum(new.values()), rows
+                ban.last = sum(new.values())
                 if ban.last > ban.limit:
                     ban.until, ban.limit = number + 1 + _BAN_ROUNDS, ban.limit * 2
                     self.banned.update(dict.fromkeys(new))
-                if ban.last > 50:
-                    rows = graph.rows()
-                if rows > self.budget.nodes:
-                    self.sizes.append(rows)
-                    return Stop.NODES
-                if time.perf_counter() - self.started > self.budget.seconds:
-                    return Stop.TIME
             updated |= self._settle(graph)
-            self.sizes.append(graph.rows())
+            self.sizes.append(self.rows)
             if not updated and not held:
                 return Stop.SATURATED
-            if self.sizes[-1] > self.budget.nodes:
-                return Stop.NODES
         return Stop.ITERATIONS
 
     def _settle(self, graph: Session) -> bool:
@@ -211,9 +194,17 @@ class _Run:
         return shrank
 
     def _step(self, graph: Session, ruleset: str) -> bool:
+        """Runs a ruleset once; whether it changed anything. Stops everything at a limit."""
         step = graph.step(ruleset)
+        if not step.updated:
+            return False
         if ruleset != "analysis":
             for name, count in step.matches.items():
                 name = rule_name(name)
                 self.matches[name] = self.matches.get(name, 0) + count
-        return step.updated
+        self.rows, facts = graph.rows()
+        if self.rows > self.budget.nodes or facts > FACTS * self.budget.nodes:
+            raise _Halt(Stop.NODES)
+        if time.perf_counter() - self.started > self.budget.seconds:
+            raise _Halt(Stop.TIME)
+        return True

@@ -1,0 +1,140 @@
+"""Turns a list of rules into what an e-graph is loaded with for one kernel: the commands that can ever match there."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rewrites import analyses
+from rewrites.compile import commands
+from rewrites.declare import SIGNATURES, VIA, declarations
+from rewrites.pattern import Apply, Var
+from rewrites.rule import SELECT_FAMILY, Rule
+
+KEPT: Final = 8
+"""Compiled lists of rules that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one e-graph is loaded with: its commands, the rulesets of the index phase, all rulesets of the rounds."""
+
+    commands: tuple[str, ...]
+    index: tuple[str, ...]
+    rulesets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One egglog rule: the constructors that it matches and makes, and its ruleset, which is in the index phase or not."""
+
+    text: str
+    needs: frozenset[str]
+    makes: frozenset[str]
+    ruleset: str = ""
+    index: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A list of rules, compiled: the lines of the search and of instruction selection, the rules' names by number - 1."""
+
+    search: tuple[_Line, ...]
+    selection: tuple[_Line, ...]
+    names: tuple[str, ...]
+    _stages: dict[tuple[bool, frozenset[str]], Stage] = field(default_factory=dict[tuple[bool, frozenset[str]], Stage], compare=False)
+
+    def stage(self, constructors: Collection[str], selection: bool = False) -> Stage:
+        """The stage for a kernel made of these constructors: rules that need what no rule can make of them are left out."""
+        own = self.selection if selection else self.search
+        known = _closure(constructors, (*_analyses(), *own))
+        key = selection, known
+        if key not in self._stages:
+            lines = [line for line in own if line.needs <= known]
+            index = tuple(dict.fromkeys(line.ruleset for line in lines if line.ruleset and line.index))
+            rulesets = tuple(dict.fromkeys((*index, *(line.ruleset for line in lines if line.ruleset))))
+            texts = [line.text for line in (*_analyses(), *lines) if line.needs <= known]
+            head = (*declarations(known), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets))
+            self._stages[key] = Stage((*head, *texts), index, rulesets)
+        return self._stages[key]
+
+
+def _closure(constructors: Collection[str], lines: Sequence[_Line]) -> frozenset[str]:
+    """The constructors, and all that rules can make of them."""
+    known = set(constructors)
+    waiting = list(lines)
+    while True:
+        ready = [line for line in waiting if line.needs <= known]
+        if not ready:
+            return frozenset(known)
+        waiting = [line for line in waiting if not line.needs <= known]
+        known.update(*(line.makes for line in ready))
+
+
+_programs: Final[dict[tuple[int, ...], tuple[Sequence[Rule], Program]]] = {}
+
+
+def program_of(rules: Sequence[Rule]) -> Program:
+    """The rules compiled; once a list of rules."""
+    key = tuple(map(id, rules))
+    if key not in _programs:
+        numbered = list(enumerate(rules, 1))
+        selecting = [(n, rule) for n, rule in numbered if rule.family == SELECT_FAMILY]
+        ordering = [(n, rule) for n, rule in numbered if _only_orders(rule)] if selecting else []
+        search = _lines([(n, rule) for n, rule in numbered if rule.family != SELECT_FAMILY])
+        program = Program(search, _lines([*selecting, *ordering]), tuple(rule.name for rule in rules))
+        _programs[key] = tuple(rules), program  # holds on to the rules, so that their ids stay theirs
+        while len(_programs) > KEPT:
+            del _programs[next(iter(_programs))]
+    return _programs[key][1]
+
+
+def _only_orders(rule: Rule) -> bool:
+    """Whether the rule is `a op b => b op a`."""
+    match rule.lhs, rule.rhs:
+        case Apply(op=one, args=(Var() as a, Var() as b)), Apply(op=two, args=(c, d)):
+            return one == two and (a, b) == (d, c)
+        case _:
+            return False
+
+
+def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[_Line, ...]:
+    lines: list[_Line] = []
+    groups: dict[str, str] = {}
+    for number, rule in rules:
+        for command in commands(rule, number):
+            text = command.text
+            known = command.term.startswith("v_")
+            if known:  # no e-node will tell which rule this was
+                text = text.replace("((union e_ ", f"((set ({VIA} e_) {number}) (union e_ ", 1)
+            ruleset = ""
+            # A rule that shrinks, but makes e-nodes, can still go on for ever where a class holds a term of itself.
+            if not known and not command.term.startswith("(Lit "):
+                ruleset = groups.setdefault(command.name.partition("#")[0], f"rule{len(groups)}")
+            text = text.replace(f":ruleset {command.phase} ", f":ruleset {ruleset or 'shrink'} ")
+            lines.append(_line(text, ruleset, command.phase in ("index", "shrink")))
+    return tuple(lines)
+
+
+_analysis_lines: Final[list[_Line]] = []
+
+
+def _analyses() -> Sequence[_Line]:
+    if not _analysis_lines:
+        _analysis_lines.extend(_line(text) for text in analyses.analysis_rules())
+    return _analysis_lines
+
+
+_WORD: Final = re.compile(r"\((\w+)")
+
+
+def _line(text: str, ruleset: str = "", index: bool = False) -> _Line:
+    """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
+    start = len("(rule ")
+    depth = 0
+    for end in range(start, len(text)):
+        depth += (text[end] == "(") - (text[end] == ")")
+        if depth == 0:
+            break
+    needs, makes = ({w for w in _WORD.findall(half) if w in SIGNATURES} for half in (text[start : end + 1], text[end + 1 :]))
+    return _Line(text, frozenset(needs), frozenset(makes), ruleset, index)
