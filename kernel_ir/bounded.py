@@ -139,7 +139,7 @@ class BoundedNumbers:
     def _rounded(self, value: Array, bound: Array, fmt: str, ulp: float, own: float, unrounded: Array | None = None) -> Value:
         """The value with one rounding to `fmt` of at most `ulp` in its bound; overflow for certain, or unknown."""
         f = FORMATS[fmt]
-        size = np.abs(value).astype(np.float64)
+        size = np.where(np.isfinite(value), np.abs(value), 0).astype(np.float64)
         error = 2 * f.unit * ulp * (size + bound) + own * size + np.where((value != 0) | (bound != 0), f.tiny * max(1.0, ulp), 0.0)
         bound = bound + (error if unrounded is None else np.where(unrounded, 0.0, error))
         return self._limited(value, bound, fmt)
