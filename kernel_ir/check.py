@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from kernel_ir import expand
 from kernel_ir.bounds import check_bounds
@@ -11,12 +12,16 @@ from kernel_ir.dtypes import BOOL, DTYPES, I64, DType, reads_as
 from kernel_ir.errors import NameError_, ShapeError, Span, TypeError_
 from kernel_ir.infer import RESERVED, Symbol, Typer
 from kernel_ir.module import Module
-from kernel_ir.nodes import ArrayType, Binder, Expr, Kernel, Param, Reduce, const
+from kernel_ir.nodes import ArrayType, Binder, Const, Expr, Kernel, Param, Reduce, const
 from kernel_ir.ranges import INDEX_NAMES, grown
+from kernel_ir.spelling import TYPES_ELSEWHERE, suggestion
 from kernel_ir.statements import Statements
 from kernel_ir.syntax import File, KernelSyntax, Name, ParamSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, subtrees
 from kernel_ir.terms import known
+from kernel_ir.unify import as_condition
 from kernel_ir.walk import statements
+
+MAX_RANK: Final = 8
 
 
 def check(file: File) -> Module:
@@ -115,31 +120,22 @@ def _size(x: Name, params: tuple[ParamSyntax, ...], typer: Typer) -> None:
 
 
 def _dtype(name: Name) -> DType:
-    from kernel_ir.expand import suggestion
-
     if name.name in DTYPES:
         return DTYPES[name.name]
-    spelled = _SPELLED.get(name.name.lower())
+    spelled = TYPES_ELSEWHERE.get(name.name.lower())
     hint = f"write `{spelled}`" if spelled else suggestion(name.name, DTYPES) or f"the types are {', '.join(DTYPES)}"
     raise TypeError_(f"unknown type `{name.name}`", name.span, hint)
 
 
-_SPELLED = {
-    **{f"float{n}": f"f{n}" for n in (16, 32, 64)},
-    **{f"int{n}": f"i{n}" for n in (8, 16, 32, 64)},
-    **{f"uint{n}": f"u{n}" for n in (8, 16, 32, 64)},
-    "float": "f32` or `f64",
-    "double": "f64",
-    "half": "f16",
-    "bfloat16": "bf16",
-    "int": "i32` or `i64",
-    "bool_": "bool",
-    "boolean": "bool",
-}
-
-
 def _param(p: ParamSyntax, typer: Typer) -> Param:
     shape = tuple(typer.integer(x, {}, "a size").build() for x in p.shape)
+    for extent, written in zip(shape, p.shape, strict=True):
+        if isinstance(extent, Const) and extent.bits < 0:
+            raise ShapeError("an extent is at least 0", written.span, "write a size or a number from 0 on")
+    if len(shape) > MAX_RANK:
+        raise ShapeError(
+            f"`{p.name.name}` has rank {len(shape)}, and an array has at most {MAX_RANK} dimensions", p.span, "join some of them: `N*M`"
+        )
     layout = "rows" if p.layout is None else p.layout.name
     if p.layout is not None and layout not in ("rows", "cols", "any"):
         raise TypeError_(f"unknown layout `{layout}`", p.layout.span, "write `@ rows`, `@ cols` or `@ any`")
@@ -156,7 +152,7 @@ def _fact(f: SyntaxExpr, typer: Typer) -> Callable[[], Expr]:
         if n in typer.symbols and typer.symbols[n].role == "output":
             raise NameError_(f"a fact is checked before the call, and `{n}` is an output", f.span, "state facts about parameters and sizes")
     if not arrays:
-        return typer.condition(typer.expr(f, {}), "`where`").build
+        return as_condition(typer.expr(f, {}), "`where`").build
     shape = typer.shapes[arrays[0].name]
     for a in arrays[1:]:
         if typer.shapes[a.name] != shape:
@@ -167,7 +163,7 @@ def _fact(f: SyntaxExpr, typer: Typer) -> Callable[[], Expr]:
     scope = {}
     for i in indices:
         scope = typer.binder(i, scope)
-    body = typer.condition(typer.expr(f, scope), "`where`")
+    body = as_condition(typer.expr(f, scope), "`where`")
     typer.whole = {}
     binders = tuple(Binder(i.name, const(0, I64), hi) for i, hi in zip(indices, shape, strict=True))
     return lambda: Reduce("all", binders, (body.build(),), BOOL, span=f.span)

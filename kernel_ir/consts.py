@@ -19,6 +19,11 @@ _INTEGER: Final[dict[str, Callable[[int, int], int]]] = {
     "|": lambda a, b: a | b,
     "^": lambda a, b: a ^ b,
 }
+_POWERS: Final[dict[str, Callable[[int, int], int]]] = {
+    "**": lambda a, b: int(a**b),
+    "<<": lambda a, b: a << b,
+    ">>": lambda a, b: a >> b,
+}
 
 
 def evaluate(e: SyntaxExpr) -> int | float:
@@ -46,12 +51,11 @@ def _binary(e: Binary, a: int | float, b: int | float) -> int | float:
         raise TypeError_("`/` is for floats, and both sides are integers", e.span, "write `//` to round down, or `1.0 / 2` for a float")
     if e.op in ("//", "%") and b == 0:
         raise KernelError(f"`{e.op}` by zero in a constant", e.span, "divide by another number")
-    if whole and e.op in _INTEGER:
-        return _INTEGER[e.op](a, b)  # type: ignore[arg-type]
-    if whole and e.op == "**" and 0 <= b <= 63:
-        return int(a**b)
-    if whole and e.op in ("<<", ">>") and 0 <= b <= 63:
-        return int(a) << int(b) if e.op == "<<" else int(a) >> int(b)
+    if isinstance(a, int) and isinstance(b, int) and (e.op in _INTEGER or (e.op in _POWERS and b >= 0)):
+        value = 2**63 if e.op in _POWERS and b > 63 else (_INTEGER | _POWERS)[e.op](a, b)
+        if not -(2**63) <= value < 2**63:
+            raise TypeError_("this constant does not fit i64", e.span, "make it a float: write one of its numbers with `.0`")
+        return value
     if e.op not in BINARY_SYMBOLS or e.op in ("and", "or", "&", "|", "^", "<<", ">>"):
         raise TypeError_(f"`{e.op}` does not give a number here", e.span, "a constant is a number")
     return _apply(BINARY_SYMBOLS[e.op], a, b)

@@ -1,6 +1,5 @@
 """Turns the syntax of a file into kernels and rules without constants, functions, parentheses or named numbers."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -9,6 +8,7 @@ from kernel_ir import consts
 from kernel_ir.dtypes import DTYPES
 from kernel_ir.errors import KernelError, NameError_, Span, TypeError_
 from kernel_ir.ops import CONSTANTS, FUNCTIONS, REDUCTIONS
+from kernel_ir.spelling import FUNCTIONS_ELSEWHERE, suggestion
 from kernel_ir.syntax import (
     Absent,
     AssignSyntax,
@@ -78,14 +78,6 @@ def named(file: File, kind: type[_T]) -> dict[str, _T]:
             raise NameError_(f"`{name.name}` is defined twice: first on line {first.line}", name.span, "rename one of them")
         found[name.name] = item
     return found
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """The nearest known name as a hint."""
-    if len(name) == 1:
-        return None
-    near = difflib.get_close_matches(name, sorted(known), 1, 0.6)
-    return f"did you mean `{near[0]}`?" if near else None
 
 
 @dataclass(slots=True)
@@ -283,7 +275,7 @@ class Scope:
             known = (*FUNCTIONS, *DTYPES, *REDUCTIONS, *self.fns)
             if name in REDUCTIONS:
                 raise TypeError_(f"`{name}` needs an index to run over", e.span, f"write `{name}(i: …)`")
-            hint = ALIASES.get(name) or suggestion(name, known) or "define it: `fn " + name + "(x) = …`"
+            hint = FUNCTIONS_ELSEWHERE.get(name) or suggestion(name, known) or "define it: `fn " + name + "(x) = …`"
             raise NameError_(f"unknown function `{name}`", e.function.span, hint)
         fn = self.fns[name]
         if len(args) != len(fn.params):
@@ -336,25 +328,6 @@ class Scope:
             updates=tuple(self.expr(u, inner, within) for u in e.updates),
             result=Name(renamed.get(e.result.name, e.result.name), e.result.span),
         )
-
-
-ALIASES: Final = {
-    "float": "write `f32(…)` or `f64(…)`",
-    "int": "write `i32(…)` or `i64(…)`",
-    "ln": "write `log`",
-    "fabs": "write `abs`",
-    "arctan": "write `atan`",
-    "arcsin": "write `asin`",
-    "arccos": "write `acos`",
-    "arctan2": "write `atan2`",
-    "power": "write `pow` or `**`",
-    "maximum": "write `max`",
-    "minimum": "write `min`",
-    "where": "write `a if c else b`",
-    "select": "write `a if c else b`",
-    "mean": "write `sum(i: …) / N`",
-    "sigmoid": "define it: `fn sigmoid(x) = 1.0 / (1.0 + exp(-x))`",
-}
 
 
 def _assigns(body: tuple[StatementSyntax, ...]) -> Iterable[AssignSyntax]:

@@ -237,6 +237,8 @@ def _clause(stop: _Stop) -> ParseError | None:
         return ParseError(f"{_found(stop)}: a reduction has parentheses", stop.span(), f"write `{reduction[1]}(i: …)`")
     if stop.found == "=" and "`@`" in {stop.shown.get(t) for t in stop.wanted}:
         return ParseError("found `=`: parameters have no defaults", stop.span(), "drop it; the caller gives every parameter")
+    if stop.wanted == frozenset(("COMMA",)) and re.search(r"\bfold\s*\([^()]*$", stop.before):
+        return ParseError(f"{_found(stop)}, expected `,` and a carried value", stop.place, "write `fold(k in 0..8, z = 0.0: …).z`")
     if stop.wanted == frozenset(("DOT",)):
         return ParseError(f"{_found(stop)}, expected `.` and the carried value that the fold gives", stop.place, "write `fold(…).z`")
     if stop.wanted == frozenset(("LPAR",)) and stop.previous == "->":

@@ -1,15 +1,17 @@
 """Turns expanded syntax into terms: names resolved, literals typed by what they meet, sizes and indices converted where they meet more."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, DTYPES, I32, I64, DType, reads_as
 from kernel_ir.errors import KernelError, NameError_, ShapeError, Span, TypeError_
-from kernel_ir.expand import MAX_DEPTH, suggestion
+from kernel_ir.expand import MAX_DEPTH
 from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
 from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, OPS, REDUCTIONS, Types
 from kernel_ir.ranges import ZERO, extent, inside
+from kernel_ir.spelling import suggestion
 from kernel_ir.syntax import (
     Binary,
     CallSyntax,
@@ -26,13 +28,11 @@ from kernel_ir.syntax import (
     SyntaxExpr,
     Unary,
 )
-from kernel_ir.terms import Cell, Kind, Term, convert, known, unite
+from kernel_ir.terms import Cell, Term, convert, known, unite
+from kernel_ir.unify import apply, as_condition, is_float, join, meet, source_text
 
 RESERVED: Final = frozenset(OPS) | frozenset(REDUCTIONS) | frozenset(DTYPES) | {"inf", "nan", "true", "false"}
 """Names of the language, which nothing else may take; `pi` and `e` may be taken."""
-
-_KINDS: Final[dict[Types, Kind]] = {Types.FLOAT: "float", Types.INT: "integer", Types.NUMBER: "number", Types.ANY: "any", Types.BOOL: "any"}
-_WORDS: Final = {Types.FLOAT: "floats", Types.INT: "integers", Types.NUMBER: "numbers", Types.BOOL: "conditions", Types.ANY: "values"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,17 +149,17 @@ class Typer:
                 return self._load(e, scope)
             case Unary():
                 op = {"-": "neg", "~": "bnot", "not": "not"}[e.op]
-                return self.op(op, (self.expr(e.operand, scope),), e.span)
+                return apply(op, (self.expr(e.operand, scope),), e.span)
             case Binary(op="**"):
                 return self._power(e, scope)
             case Binary():
                 name = e.op if e.op in OPS else BINARY_SYMBOLS[e.op]
-                return self.op(name, (self.expr(e.left, scope), self.expr(e.right, scope)), e.span)
+                return apply(name, (self.expr(e.left, scope), self.expr(e.right, scope)), e.span)
             case Compare():
                 return self._compare(e, scope)
             case Select():
                 then, condition, otherwise = (self.expr(x, scope) for x in (e.then, e.condition, e.otherwise))
-                return self.op("select", (condition, then, otherwise), e.span)
+                return apply("select", (condition, then, otherwise), e.span)
             case CallSyntax():
                 return self._call(e, scope)
             case ReduceSyntax():
@@ -180,77 +180,14 @@ class Typer:
         cell = Cell("float" if isinstance(e.value, float) else "number")
         return Term(cell, lambda: literal(e, cell.resolved), e.span)
 
-    def op(self, name: str, args: tuple[Term, ...], span: Span) -> Term:
-        """The term of an op over terms, which are united and converted as its signature says."""
-        row = OPS[name]
-        letters, _, out = row.signature.partition("->")
-        shown = f"`{row.symbol or name}`" if name != "select" else "`if … else`"
-        same = [a for a, letter in zip(args, letters, strict=True) if letter == "T"]
-        if name in ("lt", "le", "gt", "ge", "eq", "ne") and any(a.soft for a in same):
-            same = [convert(a, known(I64)) if a.cell.known is I32 else a for a in same]  # i64(a) < N: i32(N) could wrap
-        cell, soft, joined = self.join(tuple(same), row.types, shown, span)
-        rest = iter(joined)
-        final = tuple(next(rest) if letter == "T" else self.condition(a, shown) for a, letter in zip(args, letters, strict=True))
-        result = known(BOOL) if out == "b" else cell
-        return Term(result, lambda: Call(name, tuple(a.build() for a in final), result.resolved, span=span), span, soft and out == "T")
-
-    def condition(self, term: Term, what: str) -> Term:
-        """The term, which must be a bool."""
-        if term.cell.known is not BOOL:
-            found = term.cell.describe()
-            raise TypeError_(f"{what} needs a condition, and this is {found}", term.span, "compare it: `… != 0`")
-        return term
-
-    def join(self, terms: tuple[Term, ...], types: Types, what: str, span: Span) -> tuple[Cell, bool, tuple[Term, ...]]:
-        """One cell for terms that must have one type; soft ones are converted to what they meet. Also whether the result is soft."""
-        hard = any(not t.soft and not t.neutral for t in terms)
-        stays = not hard and types is not Types.FLOAT and any(t.soft for t in terms)
-        cell = known(I64) if stays else Cell(_KINDS[types])
-        done: list[Term] = []
-        for t in terms:
-            if t.soft and not stays:
-                done.append(convert(t, cell))
-                continue
-            before = Cell(cell.find().kind, cell.known)
-            if not unite(cell, t.cell):
-                raise self._mismatch(before, t, terms, types, what)
-            done.append(t)
-        if cell.known is not None and cell.known not in types:
-            raise self._wrong(what, types, next((t for t in terms if not t.soft), terms[0]), span)
-        for t in terms:
-            target = cell.find()
-            if t.soft and not stays and target.dtype is BOOL:
-                raise self._wrong(what, types, t, span)
-        return cell, stays, tuple(done)
-
-    def _wrong(self, what: str, types: Types, term: Term, span: Span) -> TypeError_:
-        found = term.cell.describe()
-        if what == "`/`":
-            return TypeError_(
-                f"`/` is for floats, and `{source_text(term.span)}` is {found}",
-                span,
-                f"write `//` to round down, or convert: `f64({source_text(term.span)})`",
-            )
-        shown = source_text(term.span)
-        hint = f"convert it: `f32({shown})` or `f64({shown})`" if types is Types.FLOAT else f"convert it: `i64({shown})`"
-        return TypeError_(f"{what} is for {_WORDS[types]}, and `{source_text(term.span)}` is {found}", term.span, hint)
-
-    def _mismatch(self, before: Cell, term: Term, terms: tuple[Term, ...], types: Types, what: str) -> TypeError_:
-        if before.dtype is None or (term.cell.known is not None and term.cell.known not in types):
-            return self._wrong(what, types, term, term.span)
-        other = next((t for t in terms if t.cell.known is before.dtype and t is not term), terms[0])
-        pair = f"`{source_text(other.span)}` is {before.describe()}, `{source_text(term.span)}` is {term.cell.describe()}"
-        message = f"{what} needs one type: {pair}"
-        return TypeError_(message, term.span, _conversion(before.dtype, term, other))
-
     def _power(self, e: Binary, scope: Scope) -> Term:
         base = self.expr(e.left, scope)
         if not isinstance(e.right, Number) or isinstance(e.right.value, float):
             exponent = self.expr(e.right, scope)
-            if base.cell.known is not None and base.cell.known.is_int and not base.soft and (exponent.soft or not _is_float(exponent)):
+            if base.cell.known is not None and base.cell.known.is_int and not base.soft and (exponent.soft or not is_float(exponent)):
                 raise TypeError_("an integer is raised to a literal power only", e.right.span, "write the number, or convert: `f64(…)`")
-            return self.op("pow", (base, exponent), e.span)
-        cell, soft, (base,) = self.join((base,), Types.NUMBER, "`**`", e.span)
+            return apply("pow", (base, exponent), e.span)
+        cell, soft, (base,) = join((base,), Types.NUMBER, "`**`", e.span)
         number = e.right
         count = literal(number, I64)
 
@@ -264,10 +201,10 @@ class Typer:
 
     def _compare(self, e: Compare, scope: Scope) -> Term:
         terms = [self.expr(x, scope) for x in e.operands]
-        links = [self.op(BINARY_SYMBOLS[op], (a, b), a.span.to(b.span)) for op, a, b in zip(e.ops, terms[:-1], terms[1:], strict=True)]
+        links = [apply(BINARY_SYMBOLS[op], (a, b), a.span.to(b.span)) for op, a, b in zip(e.ops, terms[:-1], terms[1:], strict=True)]
         total = links[0]
         for link in links[1:]:
-            total = self.op("and", (total, link), e.span)
+            total = apply("and", (total, link), e.span)
         return total
 
     def _call(self, e: CallSyntax, scope: Scope) -> Term:
@@ -282,7 +219,7 @@ class Typer:
                 hint = f"`{name}(a, b)` of two values, or `{name}(i: …)` over an index"
             raise TypeError_(f"`{name}` takes {many}, and {len(e.args)} {'is' if len(e.args) == 1 else 'are'} given", e.span, hint)
         if row.cast is None:
-            return self.op(name, tuple(self.expr(a, scope) for a in e.args), e.span)
+            return apply(name, tuple(self.expr(a, scope) for a in e.args), e.span)
         target, arg = reads_as(row.cast), e.args[0]
         if isinstance(arg, Number) and row.cast is target and target is not BOOL and (isinstance(arg.value, int) or target.is_float):
             return Term(known(target), lambda: replace(literal(arg, target), span=e.span), e.span)
@@ -295,7 +232,7 @@ class Typer:
         if term.cell.known is I32:
             return convert(term, known(I64))
         if not unite(known(I64), term.cell):
-            hint = "write `//` to divide and round down, or convert: `i64(…)`" if _is_float(term) else "convert it: `i64(…)`"
+            hint = "write `//` to divide and round down, or convert: `i64(…)`" if is_float(term) else "convert it: `i64(…)`"
             raise TypeError_(f"{what} is an i64, and `{source_text(e.span)}` is {term.cell.describe()}", e.span, hint)
         return term
 
@@ -313,27 +250,12 @@ class Typer:
         cell, default = symbol.cell, None
         if e.default is not None:
             value = self.expr(e.default, scope)
-            (default,) = self.meet((value,), symbol.cell, f"the default of `{symbol.name}`")
+            (default,) = meet((value,), symbol.cell, f"the default of `{symbol.name}`")
 
         def build() -> Expr:
             return Load(symbol.name, tuple(i.build() for i in indices), cell.resolved, default and default.build(), span=e.span)
 
         return Term(cell, build, e.span)
-
-    def meet(self, terms: tuple[Term, ...], cell: Cell, what: str) -> tuple[Term, ...]:
-        """The terms as values of `cell`: soft ones converted, others united with it."""
-        done: list[Term] = []
-        for t in terms:
-            number = cell.known is not BOOL
-            if t.soft and number and cell.known is not I64:
-                done.append(convert(t, cell))
-                continue
-            before = cell.describe()
-            if not unite(cell, t.cell):
-                hint = _conversion(cell.known, t, None) if cell.known is not None else None
-                raise TypeError_(f"{what} is {before}, and `{source_text(t.span)}` is {t.cell.describe()}", t.span, hint)
-            done.append(t)
-        return tuple(done)
 
     def bounds(self, r: Range, scope: Scope) -> Callable[[], tuple[Expr, Expr]] | None:
         """The bounds that a range gives, to build later; None where they are to be inferred."""
@@ -360,9 +282,9 @@ class Typer:
         shown = f"`{row.name}`"
         terms = tuple(self.expr(b, inner) for b in e.bodies)
         if row.types is Types.BOOL:
-            bodies, cell, soft = tuple(self.condition(t, shown) for t in terms), known(BOOL), False
+            bodies, cell, soft = tuple(as_condition(t, shown) for t in terms), known(BOOL), False
         else:
-            cell, soft, bodies = self.join(terms, row.types, shown, e.span)
+            cell, soft, bodies = join(terms, row.types, shown, e.span)
         result = known(I64) if row.name in ("argmax", "argmin") else cell
 
         def build() -> Expr:
@@ -404,8 +326,8 @@ class Typer:
                 e.span,
                 "give one update for each, in order",
             )
-        updates = [self.meet((self.expr(u, inner),), cell, f"`{n}`")[0] for u, cell, n in zip(e.updates, cells, names, strict=True)]
-        condition = None if e.condition is None else self.condition(self.expr(e.condition, inner), "`while`")
+        updates = [meet((self.expr(u, inner),), cell, f"`{n}`")[0] for u, cell, n in zip(e.updates, cells, names, strict=True)]
+        condition = None if e.condition is None else as_condition(self.expr(e.condition, inner), "`while`")
         if e.result.name not in names:
             hint = suggestion(e.result.name, names) or f"it carries {', '.join(names)}"
             raise NameError_(f"the fold carries no `{e.result.name}`", e.result.span, hint)
@@ -428,37 +350,23 @@ def _at(build: Callable[[], Expr], span: Span) -> Callable[[], Expr]:
     return lambda: replace(build(), span=span)
 
 
-def _is_float(term: Term) -> bool:
-    cell = term.cell.find()
-    return cell.kind == "float" or (cell.dtype is not None and cell.dtype.is_float)
-
-
-def _conversion(wanted: DType | None, term: Term, other: Term | None) -> str | None:
-    if wanted is None or wanted is BOOL or term.cell.known is BOOL:
-        return "compare it: `… != 0`" if wanted is BOOL else "select: `1 if c else 0`"
-    if term.cell.known is None and not _is_float(term):
-        return None
-    if term.cell.known is None and wanted.is_int:
-        return f"write an integer, or convert the other side: `f64({source_text(other.span)})`" if other else "write an integer"
-    return f"convert one: `{wanted}({source_text(term.span)})`"
-
-
 def literal(e: Number, dtype: DType) -> Const:
     """The constant of `dtype`, or a TypeError_ where it does not fit."""
     value = e.value
     if dtype.is_int and isinstance(value, int) and not -(1 << dtype.bits - 1) <= value < 1 << dtype.bits - 1:
-        raise TypeError_(f"{value} does not fit {dtype}", e.span, f"{dtype} ends at {(1 << dtype.bits - 1) - 1}")
+        raise TypeError_(f"{_shown(e)} does not fit {dtype}", e.span, f"{dtype} ends at {(1 << dtype.bits - 1) - 1}")
     try:
-        return const(value, dtype, e.span)
-    except OverflowError:
-        raise TypeError_(f"{value} does not fit {dtype}", e.span, "write it with an exponent") from None
+        constant = const(value, dtype, e.span)
+    except OverflowError:  # an int beyond every float
+        raise TypeError_(f"{_shown(e)} does not fit {dtype}", e.span, "write `inf` for infinity") from None
+    if dtype.is_float and math.isfinite(value) and not math.isfinite(constant.value):
+        raise TypeError_(f"{_shown(e)} does not fit {dtype}", e.span, "write `inf` for infinity")
+    return constant
 
 
-def source_text(span: Span) -> str:
-    """The text under a span, shortened."""
-    line = span.source.line(span.line)
-    text = line[span.column - 1 : span.end_column - 1] if span.end_line == span.line else line[span.column - 1 :] + " …"
-    return text if len(text) <= 40 else text[:38] + " …"
+def _shown(e: Number) -> str:
+    text = source_text(e.span)
+    return text if text == str(e.value) else f"`{text}`"
 
 
 def rank_error(symbol: Symbol, given: int, span: Span) -> ShapeError:

@@ -23,6 +23,7 @@ from kernel_ir.syntax import (
     children,
 )
 from kernel_ir.terms import Term, known
+from kernel_ir.unify import as_condition, join, meet
 
 Later = Callable[[], Stmt]
 Bounds = Callable[[], tuple[Expr, Expr]] | None
@@ -67,7 +68,7 @@ class Statements:
         order = [n.name for n in names] if implicit else [r.index.name for r in s.ranges]
         spans = {n.name: n.span for n in names}
         value = self.typer.expr(s.value, inner)
-        where = None if s.where is None else self.typer.condition(self.typer.expr(s.where, inner), "`where`")
+        where = None if s.where is None else as_condition(self.typer.expr(s.where, inner), "`where`")
         indices = [self.typer.integer(i, inner, "an index") for i in s.indices]
         value = self._meet_target(s, value)
         return lambda: self._build(s, indices, value, [(n, bounds[n], spans[n]) for n in order], where)
@@ -139,8 +140,8 @@ class Statements:
             self.temps[name] = s.target.span
             symbol = self.typer.symbols[name]
         if s.op != "=":
-            self.typer.join((Term(symbol.cell, _nothing, s.target_span),), Types.NUMBER, f"`{s.op}`", s.target_span)
-        (value,) = self.typer.meet((value,), symbol.cell, f"`{name}`")
+            join((Term(symbol.cell, _nothing, s.target_span),), Types.NUMBER, f"`{s.op}`", s.target_span)
+        (value,) = meet((value,), symbol.cell, f"`{name}`")
         return value
 
     def _build(self, s: AssignSyntax, indices: list[Term], value: Term, given: list[tuple[str, Bounds, Span]], where: Term | None) -> Stmt:
