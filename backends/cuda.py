@@ -1,5 +1,6 @@
 """A plan for a GPU becomes source text, PTX, and a callable: on the GPU, or on the CPU from the very same kernels (`cuda-on-cpu`)."""
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
@@ -69,7 +70,10 @@ class CudaKernel:
                     hint='compile with target="cuda-on-cpu" to run the same kernels on the CPU, or read .ptx',
                 )
             self._run = _entry(_load(self.source), self.name, self.source)
-        return self._run(*arguments, **sizes)
+        with warnings.catch_warnings():
+            # A small problem has few blocks: that is no fault of the caller's.
+            warnings.filterwarnings("ignore", r"Grid size \d+ will likely result in GPU under-utilization")
+            return self._run(*arguments, **sizes)
 
 
 class CudaOnCpu(CudaKernel):

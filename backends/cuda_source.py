@@ -8,15 +8,18 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from backends.cpu_entry import scalar_text, solved_sizes
+from backends.cpu_entry import scalar_text
 from backends.cuda_expr import STORED, TYPES, Expressions
 from backends.cuda_nodes import WARP, KernelBody, grid_of
 from backends.cuda_prelude import NOALIAS, prelude
 from extract.schedule_cuda import RESERVED
 from kernel_ir.dtypes import I64, reads_as
 from kernel_ir.errors import TargetError
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Param, ParamRef, SizeRef
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Param, ParamRef, SizeRef, const
 from kernel_ir.plan import Buffer, Launch, LoopKind, Plan, RepeatLaunch, Step
+from kernel_ir.shapes import Step as SizeStep
+from kernel_ir.shapes import open_sizes, solution
+from kernel_ir.walk import map_children
 
 _NARROW_LIMIT: Final = "2**31"
 _DEVICE: Final = '''def on_device(array):
@@ -218,8 +221,8 @@ class _Module:
 
     def _entry(self) -> list[str]:
         kernel = self.kernel
-        solved = solved_sizes(kernel)
-        loose = [self._name(s) for s in kernel.sizes if s not in solved]
+        given = open_sizes(kernel)
+        loose = [self._name(s) for s in given]
         parameters = [*(self._name(p.name) for p in kernel.params), *(["*", *loose] if loose else [])]
         lines = [f"def {self._name(kernel.name)}({', '.join(parameters)}):"]
         arrays = [p for p in kernel.params if p.name in self.buffers]
@@ -227,7 +230,7 @@ class _Module:
         host = f"all(isinstance(array, np.ndarray) for array in ({names},))" if arrays else "True"
         lines.append('    """NumPy arrays give NumPy arrays; with an array on the device, the results stay there."""')
         lines.append(f"    host = {host}")
-        lines += [f"    {self._name(s)} = {self._solved(text)}" for s, text in solved.items()]
+        lines += [f"    {self._name(step.size)} = {self._solved(step)}" for step in solution(kernel, frozenset(given)).steps]
         arguments = [self._name(p.name) for p in kernel.params]
         for p in arrays:
             name = self._name(p.name)
@@ -275,9 +278,19 @@ class _Module:
         inverse = tuple(order.index(d) for d in range(len(order)))
         return text if order == tuple(range(len(order))) else f"{text}.transpose({inverse})"
 
-    def _solved(self, text: str) -> str:
-        """The text that reads a size from a shape, with the arrays' Python names."""
-        return re.sub(r"\b[A-Za-z_]\w*\b(?!\()", lambda m: m[0] if m[0] == "shape" else self._name(m[0]), text)
+    def _solved(self, step: SizeStep) -> str:
+        """The text that reads a size from a shape: `extent == slope * size + rest`."""
+        shape = f"{self._name(step.array)}.shape[{step.dim}]"
+        if step.plain:
+            return shape
+        extent = next(p for p in self.kernel.params if p.name == step.array).type.shape[step.dim]
+        rest = _at_size(extent, step.size, 0)
+        slope = _at_size(Call("sub", (extent, rest), I64), step.size, 1)
+        left = shape if rest == const(0, I64) else f"({shape} - {self._host(rest)})"
+        divisor = self._host(slope)
+        if divisor == "1":
+            return left
+        return f"{left} // {divisor}" if divisor.isdigit() else f"{left} // {divisor} if {divisor} else 0"
 
     def _host(self, e: Expr) -> str:
         """An integer expression over sizes and parameters, in Python's own integers."""
@@ -309,6 +322,29 @@ _PYTHON: Final = {
     "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
 }  # fmt: skip
+
+
+def _at_size(e: Expr, name: str, value: int) -> Expr:
+    """The expression with a size replaced by 0 or 1, and what that makes trivial left out."""
+    if isinstance(e, SizeRef) and e.name == name:
+        return const(value, I64)
+    e = map_children(lambda child: _at_size(child, name, value), e)
+    zero, one = const(0, I64), const(1, I64)
+    match e:
+        case Call("mul", (a, b)) if zero in (a, b):
+            return zero
+        case Call("mul", (a, b)) if one in (a, b):
+            return b if a == one else a
+        case Call("add", (a, b)) if zero in (a, b):
+            return b if a == zero else a
+        case Call("sub", (a, b)) if b == zero:
+            return a
+        case Call("sub", (a, b)) if a == b:
+            return zero
+        case Call("add" | "sub" as op, (Const() as a, Const() as b)):
+            return const(int(a.value) + int(b.value) * (1 if op == "add" else -1), I64)
+        case _:
+            return e
 
 
 def _factor(text: str) -> str:

@@ -1,0 +1,154 @@
+"""CUDA kernels executed on the CPU against the reference evaluator: every public kernel and every construct, under each schedule."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernel_ir as kir
+from kernel_ir.nodes import Kernel
+from kernel_ir.plan import Plan
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+
+KERNELS = Path(__file__).parent.parent / "examples" / "kernels"
+
+# One construct a line: what the public kernels do not show.
+CONSTRUCTS = """
+kernel online(x: f32[R, C], v: f32[C]) -> (y: f32[R]) { y[r] = expsum(c: x[r, c], v[c]) }
+kernel wide_online(x: f64[R, C, D]) -> (y: f64[R]) { y[r] = expsum(c, d: x[r, c, d], 1.0) }
+kernel products(x: f32[R, C]) -> (y: f32[R]) { y[r] = prod(c: x[r, c]) }
+kernel extremes(x: f32[R, C], k: i32[R, C]) -> (a: f32[R], b: f32[R], c: i32[R], d: i32[R]) {
+  a[r] = max(q: x[r, q])
+  b[r] = min(q: x[r, q])
+  c[r] = max(q: k[r, q])
+  d[r] = min(q: k[r, q])
+}
+kernel logic(x: f32[R, C]) -> (a: bool[R], b: bool[R]) {
+  a[r] = any(c: x[r, c] > 0.0)
+  b[r] = all(c: x[r, c] > 0.0)
+}
+kernel first_greatest(x: f32[R, C]) -> (y: i64[R]) where C >= 1 { y[r] = argmax(c: x[r, c]) }
+kernel flat_least(k: i32[R, C, D]) -> (y: i64[R]) where C >= 1, D >= 1 { y[r] = argmin(c, d: k[r, c, d]) }
+kernel whole(x: f32[N]) -> (s: f32) { s = sum(i: x[i] * x[i]) }
+kernel folded(x: f32[R, C]) -> (y: f32[R]) { y[r] = fold(c in 0..C, z = 0.0 while z < 100.0: z * 0.5 + x[r, c]).z }
+kernel fold_with_sum(x: f32[R, C]) -> (y: f32[R]) { y[r] = fold(k in 0..3, z = 1.0: z * 0.5 + sum(c: x[r, c] * z)).z }
+kernel largest_seen(at: i32[N], w: f32[N]) -> (h: f32[B]) { h[at[i]] max= w[i] for i in 0..N where 0 <= at[i] and at[i] < B }
+kernel counted(at: i32[N]) -> (h: i64[B]) { h[at[i]] += 1 for i in 0..N where 0 <= at[i] and at[i] < B }
+kernel narrow_sums(at: i32[N], w: f16[N], inout h: f16[B]) { h[at[i]] += w[i] for i in 0..N where 0 <= at[i] and at[i] < B }
+kernel columns(x: f32[M, N] @ cols, y: f32[N, M]) -> (z: f32[M, N] @ cols) { z[i, j] = x[i, j] + y[j, i] }
+kernel upper(x: f32[N, N]) -> (y: f32[N, N]) {
+  y[i, j] = x[i, j] * 2.0 for i in 0..N, j in 0..i+1
+  y[i, j] = x[j, i] otherwise
+}
+kernel corner(x: f32[N, N], b: i64) -> (y: f32[N, N]) {
+  y[i, j] = 1.0 for i in 0..N, j in 0..N where i + j < b
+  y[i, j] = x[i, j] otherwise
+}
+kernel rounds(inout a: f32[N], steps: i64) { repeat t in steps { a[i] = a[i] * 0.5 + f32(t) } }
+kernel shifted(inout a: f32[N]) { a[i] = a[i] + a[i-1 else 0.0] }
+kernel reversed(x: i32[N]) -> (y: i32[N]) { y[i] = x[N - 1 - i] * 3 - (i32(i) // 2) % 5 }
+kernel brain(x: bf16[R, C], w: bf16[C]) -> (y: bf16[R]) { y[r] = sum(c: x[r, c] * w[c]) }
+kernel bytes(x: u8[N], k: i8[N]) -> (y: u8[N], z: i16[N]) {
+  y[i] = x[i] + k[i]
+  z[i] = (x[i] << 4) * k[i]
+}
+kernel guarded(x: f32[N], p: bool[N]) -> (y: f32[N]) { y[i] = sum(j in 0..i: x[j]) if p[i] else exp(x[i]) }
+kernel doubled(x: f32[R, C]) -> (y: f32[R, C]) {
+  n[r]    = sum(c: x[r, c] * x[r, c])
+  u[r, c] = x[r, c] / sqrt(n[r] + 1.0)
+  y[r, c] = u[r, c] + max(k: u[r, k])
+}
+kernel index_words(index: f32[N], lane: f32[N], points: f32) -> (thread: f32[N]) { thread[row] = index[row] + lane[row] * points }
+"""
+
+
+@cache
+def kernels() -> dict[str, Kernel]:
+    found: dict[str, Kernel] = {}
+    for path in sorted(KERNELS.glob("*.kir")):
+        found |= dict(kir.parse_file(path))
+    return found | dict(kir.parse(CONSTRUCTS))
+
+
+@cache
+def plans(name: str) -> tuple[Plan, ...]:
+    """Every mapping with the most fusion, and the plainest of the other groupings."""
+    from extract.schedule_cuda import cuda_plans
+
+    found = cuda_plans(kernels()[name], "cuda-on-cpu", {})
+    most = [p for p in found if p.schedule[0] == ("fusion", "most")]
+    rest = {p.schedule[0]: p for p in found if p.schedule[0] != ("fusion", "most")}
+    return (*most, *rest.values())
+
+
+CASES = [(name, "-".join(how for _, how in p.schedule), n) for name in kernels() for n, p in enumerate(plans(name))]
+
+
+@pytest.mark.parametrize(("name", "how", "number"), CASES, ids=[f"{name}-{how}" for name, how, _ in CASES])
+def test_cuda_code_computes_what_the_kernel_says(name: str, how: str, number: int) -> None:
+    from backends.cuda import build
+    from backends.target import target
+    from kernel_ir.compiled import Compiled
+    from kernel_ir.testing import quick_check
+
+    kernel, plan = kernels()[name], plans(name)[number]
+    for seed in (0, 7):
+        run = build(plan, "cuda-on-cpu", seed=seed)
+        quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), seed=seed, examples=3)
+
+
+LARGE = [
+    ("saxpy", {"N": 700}),
+    ("softmax", {"R": 3, "C": 2100}),
+    ("blur", {"H": 37, "W": 29}),
+    ("cumsum", {"N": 300}),
+    ("nearest", {"N": 40, "K": 70, "D": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes"), LARGE, ids=[name for name, _ in LARGE])
+def test_more_than_one_block(name: str, sizes: dict[str, int]) -> None:
+    from backends.cuda import build
+    from kernel_ir.evaluate import evaluate
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kernels()[name]
+    values = sample_inputs(kernel, 3, sizes)
+    expected = evaluate(kernel, values, sizes)[kernel.outputs[0].name]
+    for plan in plans(name):
+        given = build(plan, "cuda-on-cpu", seed=5)(*(values[p.name] for p in kernel.params))
+        assert np.allclose(given, expected, rtol=2e-5, atol=1e-5, equal_nan=True), plan.schedule
+
+
+@pytest.mark.parametrize("name", ["softmax", "blur", "upper", "reversed", "histogram", "gather_rows", "reshape_scale"])
+def test_64_bit_indices_give_the_same(name: str) -> None:
+    from backends.cuda import build
+    from backends.target import target
+    from kernel_ir.compiled import Compiled
+    from kernel_ir.testing import quick_check
+
+    kernel, plan = kernels()[name], plans(name)[0]
+    run = build(plan, "cuda-on-cpu")
+    run._emitted = type(run._emitted)(run.source.replace("2**31", "0"), run._emitted.signatures)
+    assert "< 0 else (np.uint64, wide)" in run.source
+    quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), examples=3)
+
+
+def test_empty_arrays_launch_nothing() -> None:
+    from backends.cuda import build
+
+    assert build(plans("saxpy")[0], "cuda-on-cpu")(np.float32(1), np.zeros(0, np.float32), np.zeros(0, np.float32)).shape == (0,)
+    assert build(plans("softmax")[0], "cuda-on-cpu")(np.zeros((0, 4), np.float32)).shape == (0, 4)
+
+
+def test_running_exponentials_of_minus_infinity() -> None:
+    from backends.cuda import build
+
+    x = np.array([[-np.inf, -np.inf, 1.0], [-np.inf, -np.inf, -np.inf], [np.inf, 0.0, 1.0], [np.nan, 0.0, 1.0]], np.float32)
+    v = np.array([1.0, 2.0, 3.0], np.float32)
+    for plan in plans("online"):
+        y = build(plan, "cuda-on-cpu")(x, v)
+        assert np.array_equal(y, np.array([3.0, np.nan, np.nan, np.nan], np.float32), equal_nan=True)
+        assert build(plan, "cuda-on-cpu")(np.zeros((2, 0), np.float32), np.zeros(0, np.float32)).tolist() == [0.0, 0.0]
