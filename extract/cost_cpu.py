@@ -8,7 +8,7 @@ from extract.fuse import Nodes, expressions_of
 from extract.machine import Machine
 from extract.sizes import number
 from extract.strides import Stride, stride
-from kernel_ir.dtypes import DType
+from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import Call, Expr, Load
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, When
@@ -16,6 +16,8 @@ from kernel_ir.walk import children
 
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
+INTERLEAVED = 4
+"""Vectors that LLVM works on in one turn of a reduction."""
 EARLY = 0.5
 """Share of its range that a fold with a condition runs."""
 
@@ -107,11 +109,18 @@ class _Walker:
         self.sizes[loop.index] = (lo + hi) // 2
         if loop.kind is not LoopKind.PARALLEL:
             self.count.add("loop", times * self.machine.loop_cycles)
+        if vector and any(isinstance(n, Combine) for n in loop.body):
+            self._tail(extent, times)
         self.nodes(loop.body, times * extent, (*loops, (loop.index, extent)), vector)
         if kept is None:
             del self.sizes[loop.index]
         else:
             self.sizes[loop.index] = kept
+
+    def _tail(self, extent: int, times: float) -> None:
+        """A vector reduction runs several vectors a turn; what does not fill a turn runs one by one, then the lanes are joined."""
+        whole = INTERLEAVED * self.machine.lanes_bits // 32
+        self.count.add("latency", times * (extent % whole + (4 if extent >= whole else 0)) * self.machine.latency)
 
     def _fold(self, fold: FoldLoop, times: float, loops: tuple[tuple[str, int], ...]) -> None:
         extent = max(0, number(fold.hi, self.sizes) - number(fold.lo, self.sizes))
@@ -172,6 +181,8 @@ class _Walker:
                     self.count.add("ADD", times * self.machine.instruction_cycles(Unit.ADD, dtype) / self.machine.lanes(dtype))
                 else:
                     self.count.add("latency", times * self.machine.latency)
+            case Let() if node.value.dtype is I64:
+                self.sizes[node.name] = number(node.value, self.sizes)
             case Let():
                 pass
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, SizeRef
+from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Local, SizeRef
 
 DEFAULT: Final = 1024
 """The extent of a size that nobody gave."""
@@ -22,7 +22,7 @@ def number(e: Expr, sizes: Mapping[str, int]) -> int:
             return int(e.value)
         case SizeRef(name):
             return sizes.get(name, DEFAULT)
-        case IndexRef(name) if name in sizes:
+        case (IndexRef(name) | Local(name)) if name in sizes:
             return sizes[name]
         case Call("add" | "sub" | "mul" | "floordiv" | "mod" | "min" | "max" | "shl" | "shr", (a, b)):
             return _joined(e.op, number(a, sizes), number(b, sizes))
