@@ -10,8 +10,9 @@ from kernel_ir.bounds import check_bounds
 from kernel_ir.coverage import check_coverage
 from kernel_ir.dtypes import BOOL, DTYPES, I64, DType, reads_as
 from kernel_ir.errors import NameError_, ShapeError, Span, TypeError_
-from kernel_ir.infer import RESERVED, Symbol, Typer
+from kernel_ir.infer import Typer
 from kernel_ir.module import Module
+from kernel_ir.names import RESERVED, Symbol
 from kernel_ir.nodes import ArrayType, Binder, Const, Expr, Kernel, Param, Reduce, const
 from kernel_ir.ranges import INDEX_NAMES, grown
 from kernel_ir.spelling import TYPES_ELSEWHERE, suggestion

@@ -1,15 +1,15 @@
 """Turns expanded syntax into terms: names resolved, literals typed by what they meet, sizes and indices converted where they meet more."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from kernel_ir.dtypes import BOOL, DTYPES, I32, I64, DType, reads_as
+from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
 from kernel_ir.errors import KernelError, NameError_, ShapeError, Span, TypeError_
-from kernel_ir.expand import MAX_DEPTH
-from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
-from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, OPS, REDUCTIONS, Types
+from kernel_ir.inline import MAX_DEPTH
+from kernel_ir.names import Names, Scope, range_error, rank_error
+from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, Load, Local, Reduce, const
+from kernel_ir.ops import BINARY_SYMBOLS, OPS, REDUCTIONS, Types
 from kernel_ir.ranges import ZERO, extent, inside
 from kernel_ir.spelling import suggestion
 from kernel_ir.syntax import (
@@ -31,100 +31,13 @@ from kernel_ir.syntax import (
 from kernel_ir.terms import Cell, Term, convert, known, unite
 from kernel_ir.unify import apply, as_condition, is_float, join, meet, source_text
 
-RESERVED: Final = frozenset(OPS) | frozenset(REDUCTIONS) | frozenset(DTYPES) | {"inf", "nan", "true", "false"}
-"""Names of the language, which nothing else may take; `pi` and `e` may be taken."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Symbol:
-    """An array, or a scalar of the kernel: parameter (`storage` is its dtype), output or temporary."""
-
-    name: str
-    rank: int
-    cell: Cell
-    role: str
-    span: Span
-    storage: DType | None = None
-
-
-Scope = Mapping[str, Term]
-"""The index variables and carried values in scope, each as the term that its bare name is."""
-
 
 @dataclass(slots=True)
-class Typer:
-    """What is known while one kernel is typed. `shapes` grows as statements are built, after their types are known."""
+class Typer(Names):
+    """Types expressions. `shapes` grows as statements are built, after their types are known."""
 
-    symbols: dict[str, Symbol] = field(default_factory=dict[str, Symbol])
-    sizes: dict[str, Span] = field(default_factory=dict[str, Span])
     shapes: dict[str, tuple[Expr, ...]] = field(default_factory=dict[str, tuple[Expr, ...]])
-    later: dict[str, Span] = field(default_factory=dict[str, Span])
-    whole: dict[str, tuple[Name, ...]] = field(default_factory=dict[str, tuple[Name, ...]])
     depth: int = 0
-
-    # names
-
-    def name(self, e: Name, scope: Scope) -> Term:
-        if e.name in scope:
-            return replace(scope[e.name], build=_at(scope[e.name].build, e.span), span=e.span)
-        if e.name in self.symbols:
-            return self._symbol(self.symbols[e.name], e)
-        if e.name in self.sizes:
-            return Term(known(I64), lambda: SizeRef(e.name, span=e.span), e.span, soft=True)
-        if e.name in ("true", "false"):
-            return Term(known(BOOL), lambda: const(e.name == "true", BOOL, e.span), e.span)
-        raise self.unknown(e, scope)
-
-    def _symbol(self, s: Symbol, e: Name) -> Term:
-        if s.rank == 0 and s.role == "param":
-            return Term(s.cell, lambda: ParamRef(e.name, s.cell.resolved, span=e.span), e.span)
-        if s.rank == 0:
-            return Term(s.cell, lambda: Load(e.name, (), s.cell.resolved, span=e.span), e.span)
-        if e.name in self.whole:
-            names = self.whole[e.name]
-            return Term(
-                s.cell, lambda: Load(e.name, tuple(IndexRef(n.name, span=e.span) for n in names), s.cell.resolved, span=e.span), e.span
-            )
-        dots = ", ".join("ijklmnop"[: s.rank])
-        raise ShapeError(
-            f"`{e.name}` is an array of rank {s.rank}, and a single value was expected", e.span, f"index it: `{e.name}[{dots}]`"
-        )
-
-    def unknown(self, e: Name, scope: Scope) -> KernelError:
-        if e.name in self.later:
-            line = self.later[e.name].line
-            return NameError_(f"`{e.name}` is read before it is defined on line {line}", e.span, "move its definition up")
-        if e.name in ("True", "False"):
-            return NameError_(f"unknown name `{e.name}`", e.span, f"write `{e.name.lower()}`")
-        near = suggestion(e.name, (*scope, *self.symbols, *self.sizes, *CONSTANTS))
-        if e.name[0].isupper():
-            return NameError_(
-                f"unknown size or constant `{e.name}`", e.span, near or "a size must stand in the shape of a parameter or an output"
-            )
-        return NameError_(
-            f"unknown name `{e.name}`",
-            e.span,
-            near or "an index must be bound: on the left side, in `for`, or by a reduction such as `sum(i: …)`",
-        )
-
-    def binder(self, index: Name, scope: Scope) -> dict[str, Term]:
-        """The scope with `index` bound."""
-        self.refuse_name(index, "an index")
-        if index.name[0].isupper():
-            raise NameError_(f"an index is a lower-case name, and `{index.name}` is not", index.span, f"write `{index.name.lower()}`")
-        return {**scope, index.name: Term(known(I64), lambda: IndexRef(index.name, span=index.span), index.span, soft=True)}
-
-    def refuse_name(self, name: Name, what: str) -> None:
-        """A NameError_ if `name` cannot be a new name of an index or carried value."""
-        if name.name in RESERVED:
-            raise NameError_(f"`{name.name}` is a word of the language and cannot be {what}", name.span, "choose another name")
-        taken = self.symbols.get(name.name)
-        if taken is not None and taken.rank == 0:
-            raise NameError_(
-                f"`{name.name}` is a scalar already (line {taken.span.line}) and cannot be {what}", name.span, "choose another name"
-            )
-
-    # expressions
 
     def expr(self, e: SyntaxExpr, scope: Scope) -> Term:
         """The term of an expression."""
@@ -346,10 +259,6 @@ def _local(name: Name, cell: Cell) -> Callable[[], Expr]:
     return lambda: Local(name.name, cell.resolved, span=name.span)
 
 
-def _at(build: Callable[[], Expr], span: Span) -> Callable[[], Expr]:
-    return lambda: replace(build(), span=span)
-
-
 def literal(e: Number, dtype: DType) -> Const:
     """The constant of `dtype`, or a TypeError_ where it does not fit."""
     value = e.value
@@ -367,17 +276,3 @@ def literal(e: Number, dtype: DType) -> Const:
 def _shown(e: Number) -> str:
     text = source_text(e.span)
     return text if text == str(e.value) else f"`{text}`"
-
-
-def rank_error(symbol: Symbol, given: int, span: Span) -> ShapeError:
-    """The error for a wrong number of indices."""
-    if symbol.rank == 0:
-        return ShapeError(f"`{symbol.name}` is a scalar and takes no index", span, f"write `{symbol.name}`")
-    dots = ", ".join("ijklmnop"[: symbol.rank])
-    many = "no index is" if given == 0 else "1 index is" if given == 1 else f"{given} indices are"
-    return ShapeError(f"`{symbol.name}` has rank {symbol.rank}, and {many} given", span, f"write `{symbol.name}[{dots}]`")
-
-
-def range_error(index: str, span: Span, example: str) -> ShapeError:
-    """The error for an index whose range does not follow from a read."""
-    return ShapeError(f"the range of `{index}` does not follow: no array is read at `{index}` alone", span, f"give it: `{example}`")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from kernel_ir.dtypes import I64
 from kernel_ir.errors import CoverageError, KernelError, NameError_, ShapeError, Span
-from kernel_ir.infer import RESERVED, Scope, Symbol, Typer, range_error, rank_error
+from kernel_ir.infer import Typer
+from kernel_ir.names import RESERVED, Scope, Symbol, range_error, rank_error
 from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, Param, Repeat, Stmt, const
 from kernel_ir.ops import Types
 from kernel_ir.ranges import ZERO, grown, inferred_extent, ordered
