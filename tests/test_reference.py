@@ -1,0 +1,15 @@
+"""The kernels and rules in docs/language.md parse."""
+
+import re
+
+import pytest
+
+from kernel_ir.parser import parse, parse_rules
+from tests.conftest import ROOT
+
+BLOCKS = re.findall(r"```(kir|rules)\n(.*?)```", (ROOT / "docs" / "language.md").read_text(encoding="utf-8"), re.S)
+
+
+@pytest.mark.parametrize(("kind", "text"), BLOCKS)
+def test_block_parses(kind: str, text: str) -> None:
+    assert parse(text) if kind == "kir" else parse_rules(text)
