@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from extract.weights import CostGraph
+from rewrites.recursion import deep_recursion
 
 PASSES: Final = 200
 KEPT: Final = 6
@@ -52,7 +53,8 @@ def choices(graph: CostGraph, sources: Sequence[int]) -> tuple[Choice, ...]:
     if not np.all(np.isfinite(best[list(graph.roots)])):
         return ()
     ranked = _ranked(graph, best, cost, sources)
-    tree = _walk(graph, ranked)
+    with deep_recursion():
+        tree = _walk(graph, ranked)
     dag = _greedy_dag(graph, ranked, best)
     return tuple(c for c in (tree, dag) if c is not None)
 

@@ -29,7 +29,7 @@ NodeCost = Callable[[str, DType], float]
 class OpCosts(Protocol):
     """What a machine tells of itself."""
 
-    def op_cycles(self, name: str, dtype: DType) -> float:
+    def op_cycles(self, op: str, dtype: DType) -> float:
         """Reciprocal throughput, in cycles, of one op of the op table, or of "load"."""
         ...
 

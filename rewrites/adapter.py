@@ -84,6 +84,7 @@ class Session:
 
     egraph: Any
     _names: Iterator[int] = field(repr=False)
+    _marks: list[None] = field(default_factory=list[None], repr=False)
 
     def insert(
         self, terms: Sequence[Term], sources: Sequence[int], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence[Fact]
@@ -146,6 +147,27 @@ class Session:
         span = egg.RustSpan("", 0, 0)
         (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
         return Step(output.report.updated, {name: n for name, n in output.report.num_matches_per_rule.items() if n})
+
+    def mark(self) -> None:
+        """Remembers the e-graph as it is."""
+        from egglog import bindings as egg
+
+        self._run(egg.Push(1))
+        self._marks.append(None)
+
+    def undo(self) -> None:
+        """Goes back to the last mark, and drops it."""
+        self._pop(1)
+
+    def unwind(self) -> None:
+        """Goes back to the first mark: the rules alone."""
+        self._pop(len(self._marks))
+
+    def _pop(self, count: int) -> None:
+        from egglog import bindings as egg
+
+        self._run(egg.Pop(egg.RustSpan("", 0, 0), count))
+        del self._marks[len(self._marks) - count :]
 
     def rows(self) -> tuple[int, int]:
         """Number of e-nodes, and of rows of analyses."""
@@ -267,16 +289,15 @@ def _is_egglogs(error: BaseException) -> bool:
 @contextmanager
 def session(commands: tuple[str, ...]) -> Generator[Session, None, None]:
     """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog."""
-    from egglog import bindings as egg
-
     kept = _threads.loaded
     loaded = kept.pop(commands, None)
     if loaded is None or loaded.kernels >= LIFETIME:
         loaded = _Loaded(_load(commands))
     try:
-        loaded.egraph.run_program(egg.Push(1))
-        yield Session(loaded.egraph, _names)
-        loaded.egraph.run_program(egg.Pop(egg.RustSpan("", 0, 0), 1))
+        own = Session(loaded.egraph, _names)
+        own.mark()
+        yield own
+        own.unwind()
     except BaseException as error:
         if _is_egglogs(error):
             raise EGraphError(f"egglog stopped: {error}") from error

@@ -11,6 +11,7 @@ from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Kernel, L
 from kernel_ir.ranges import extents, ordered
 from rewrites.encode import Encoding, Root
 from rewrites.expressions import Scope, Writer
+from rewrites.recursion import deep_recursion
 from rewrites.sharing import Sharing, ranges, sharing
 from rewrites.spelling import Names, NotDecodable
 from rewrites.terms import Term
@@ -27,7 +28,8 @@ def decode(encoding: Encoding, chosen: Mapping[int, Term], classes: Mapping[int,
     """
     decoder = _Decoder(encoding, chosen, classes, hoist)
     kernel = encoding.kernel
-    body = decoder.block(kernel.body, ())
+    with deep_recursion():
+        body = decoder.block(kernel.body, ())
     kept = tuple(t for t in kernel.temps if t.name in decoder.kept)
     draft = replace(kernel, body=body, temps=(*kept, *decoder.made), implied=())
     return checked(draft)
@@ -95,7 +97,7 @@ class _Block:
         self.done.append(replace(stmt, value=value, indices=indices))
 
     def _write(self, home: int, names: Mapping[str, str]) -> Expr:
-        return self._writer().expr(home, self._scope(names))
+        return self._writer().top(home, self._scope(names))
 
     def _scope(self, names: Mapping[str, str]) -> Scope:
         variables = self.decoder.encoding.variables

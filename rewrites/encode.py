@@ -4,9 +4,7 @@ Temporaries are inlined at their uses; reductions over several indices become ne
 Each statement has a root: its value (and, where it accumulates, its target's indices). Ranges and conditions stay verbatim.
 """
 
-import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +14,7 @@ from rewrites.adapter import Fact
 from rewrites.canonical import Canonical
 from rewrites.facts import kernel_facts, shape_facts
 from rewrites.inline import Inliner, NotEncodable
+from rewrites.recursion import deep_recursion
 from rewrites.temporaries import Place, inlined_temporaries, is_opaque, places
 from rewrites.terms import Term, Variable
 
@@ -64,19 +63,8 @@ class Encoding:
 
 def encode(kernel: Kernel) -> Encoding:
     """The encoding of a checked kernel; raises NotEncodable beyond the limits (62 index variables, 5000 nodes)."""
-    with _deep_recursion():
+    with deep_recursion():
         return _Encoder(kernel).encoding()
-
-
-@contextmanager
-def _deep_recursion() -> Generator[None, None, None]:
-    """Room for temporaries that nest hundreds deep."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 40_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 class _Encoder:

@@ -35,22 +35,27 @@ class Writer:
     temporary: Callable[[int, Scope], Load]
     hoist: bool
 
-    def expr(self, home: int, scope: Scope) -> Expr:
-        """The value of a class: a read of its temporary, if it has or deserves one."""
-        if home in self.shared.temporaries or self._is_hoisted(home, scope):
+    def top(self, home: int, scope: Scope) -> Expr:
+        """The whole value of a statement."""
+        if home in self.shared.temporaries or self._repeats(home, scope):
             return self.temporary(home, scope)
         return self.definition(home, scope)
 
-    def _is_hoisted(self, home: int, scope: Scope) -> bool:
-        """Whether a loop (or a user's temporary with one in it) would run again for an index that it does not read."""
-        if not (self.hoist and (self.chosen[home].is_loop or (home in self.names.labels and home in self.shared.looping))):
-            return False
+    def expr(self, home: int, scope: Scope) -> Expr:
+        """The value of a class: a read of its temporary, if it has or deserves one. The user's own that hold a loop stay."""
+        own = home in self.names.labels and home in self.shared.looping and not self._in_fold(self.shared.free[home])
+        if home in self.shared.temporaries or own or self._repeats(home, scope):
+            return self.temporary(home, scope)
+        return self.definition(home, scope)
+
+    def _repeats(self, home: int, scope: Scope) -> bool:
+        """Whether a loop would run again for an index that it does not read."""
         free = self.shared.free[home]
-        return not scope.loops <= free and all(self.encoding.variables[x].loop is None for x in free) and not self._in_fold(free)
+        return self.hoist and self.chosen[home].is_loop and not scope.loops <= free and not self._in_fold(free)
 
     def _in_fold(self, free: frozenset[str]) -> bool:
-        folds = {v.loop for v in self.encoding.variables.values() if v.loop is not None}
-        return not folds.isdisjoint(free)
+        """Whether any of the variables belongs to a fold, which nothing can leave."""
+        return not self.shared.folds.isdisjoint(free)
 
     def definition(self, home: int, scope: Scope) -> Expr:
         """The value of a class, written out."""

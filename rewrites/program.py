@@ -130,11 +130,16 @@ _WORD: Final = re.compile(r"\((\w+)")
 
 def _line(text: str, ruleset: str = "", index: bool = False) -> _Line:
     """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
+    needs, makes = ({w for w in _WORD.findall(half) if w in SIGNATURES} for half in _halves(text))
+    return _Line(text, frozenset(needs), frozenset(makes), ruleset, index)
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """The list of facts, and all after it."""
     start = len("(rule ")
     depth = 0
-    for end in range(start, len(text)):
-        depth += (text[end] == "(") - (text[end] == ")")
+    for end, character in enumerate(text[start:], start + 1):
+        depth += (character == "(") - (character == ")")
         if depth == 0:
-            break
-    needs, makes = ({w for w in _WORD.findall(half) if w in SIGNATURES} for half in (text[start : end + 1], text[end + 1 :]))
-    return _Line(text, frozenset(needs), frozenset(makes), ruleset, index)
+            return text[start:end], text[end:]
+    raise AssertionError(f"no list of facts in {text}")

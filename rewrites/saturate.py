@@ -70,6 +70,10 @@ class Saturation:
 
 _BAN_ROUNDS: Final = 2
 _SETTLE: Final = 8
+BURST: Final = 1.25
+"""How far beyond the limit of nodes a round may end; one that ends farther is undone."""
+UNDONE: Final = 3
+"""Rounds that may be undone before the search ends."""
 FACTS: Final = 8
 """Rows of analyses that may come on each e-node of the limit."""
 
@@ -125,7 +129,7 @@ class _Ban:
     limit: int
     until: int = 0
     last: int = 0
-    rows: int = 1
+    rows: int = 0
 
 
 class _Halt(Exception):
@@ -143,6 +147,8 @@ class _Run:
     budget: Budget
     started: float
     rows: int = 0
+    undone: int = 0
+    running: str = ""
     sizes: list[int] = field(default_factory=list[int])
     matches: dict[str, int] = field(default_factory=dict[str, int])
     banned: dict[str, None] = field(default_factory=dict[str, None])
@@ -159,27 +165,44 @@ class _Run:
             return halt.stop
 
     def _rounds(self, graph: Session, rulesets: Sequence[str], rounds: int) -> Stop:
-        """Rounds in which each rule that is not banned runs once."""
+        """Rounds in which each rule that is not banned runs once; a round that bursts the limit by far is undone, without its culprit."""
         bans = {name: _Ban(self.budget.matches) for name in rulesets}
         for number in range(rounds):
-            updated = held = False
-            for ruleset, ban in bans.items():
-                foreseen = ban.last * (self.rows / ban.rows) ** 2
-                if ban.until > number or self.rows + foreseen > 2 * self.budget.nodes:
-                    held = True
-                    continue
-                ban.rows, before = max(1, self.rows), dict(self.matches)
-                updated |= self._step(graph, ruleset)
-                new = {n: m - before.get(n, 0) for n, m in self.matches.items() if m != before.get(n, 0)}
-                ban.last = sum(new.values())
-                if ban.last > ban.limit:
-                    ban.until, ban.limit = number + 1 + _BAN_ROUNDS, ban.limit * 2
-                    self.banned.update(dict.fromkeys(new))
-            updated |= self._settle(graph)
+            graph.mark()
+            try:
+                updated, held = self._round(graph, bans, number)
+            except _Halt as halt:
+                if halt.stop is not Stop.NODES or self.rows <= BURST * self.budget.nodes:
+                    raise
+                graph.undo()
+                self.rows, _ = graph.rows()
+                self.undone += 1
+                culprit = bans.get(self.running)
+                if culprit is None or self.undone > UNDONE:
+                    raise
+                culprit.until = rounds
+                continue
             self.sizes.append(self.rows)
             if not updated and not held:
                 return Stop.SATURATED
         return Stop.ITERATIONS
+
+    def _round(self, graph: Session, bans: dict[str, _Ban], number: int) -> tuple[bool, bool]:
+        """One round: whether anything changed, whether any rule was held back."""
+        updated = held = False
+        for ruleset, ban in bans.items():
+            foreseen = max(1, ban.last) * (self.rows / ban.rows) ** 2 if ban.rows else 0
+            if ban.until > number or self.rows + foreseen > 2 * self.budget.nodes:
+                held = True
+                continue
+            ban.rows, before = max(1, self.rows), dict(self.matches)
+            updated |= self._step(graph, ruleset)
+            new = {n: m - before.get(n, 0) for n, m in self.matches.items() if m != before.get(n, 0)}
+            ban.last = sum(new.values())
+            if ban.last > ban.limit:
+                ban.until, ban.limit = number + 1 + _BAN_ROUNDS, ban.limit * 2
+                self.banned.update(dict.fromkeys(new))
+        return updated | self._settle(graph), held
 
     def _settle(self, graph: Session) -> bool:
         """Analyses and shrinking rules until nothing changes; whether anything shrank."""
@@ -195,6 +218,7 @@ class _Run:
 
     def _step(self, graph: Session, ruleset: str) -> bool:
         """Runs a ruleset once; whether it changed anything. Stops everything at a limit."""
+        self.running = ruleset
         step = graph.step(ruleset)
         if not step.updated:
             return False

@@ -14,11 +14,12 @@ LONGEST: Final = 16
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """Facts about the classes that some roots reach: their free variables (with those that ranges read), which hold a loop, and which
-    become temporaries because several places need them."""
+    become temporaries because several places need them; and the variables of folds."""
 
     free: dict[int, frozenset[str]]
     looping: frozenset[int]
     temporaries: frozenset[int]
+    folds: frozenset[str]
 
 
 def sharing(
@@ -48,7 +49,7 @@ def sharing(
         copies = 1 if home in temporaries else written[home]
         for child in term.children:
             written[child] += copies
-    return Sharing(free, frozenset(looping), frozenset(temporaries))
+    return Sharing(free, frozenset(looping), frozenset(temporaries), pinned)
 
 
 @dataclass(frozen=True, slots=True)
