@@ -96,19 +96,17 @@ def _by_bits(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     left = bits_value(rule.lhs, s, seen)
     if rule.needs:
         good = good & _not_excluded(rule.needs, [*seen, *s.values.values()], len(good))
-    for zero, other in _ZEROS if _chooses_zeros(rule) else _ZEROS[:1]:
-        left, right = bits_value(rule.lhs, replace(s, zero=zero)), bits_value(rule.rhs, replace(s, zero=other))
-        count, why = _compare(s, left, right, good, Flag.NSZ in rule.needs)
+    zeros = (0.0, -0.0) if _chooses_zeros(rule) else (0.0,)
+    allowed = [bits_value(rule.lhs, replace(s, zero=zero)) for zero in zeros]
+    for zero in zeros:
+        count, why = _compare(s, allowed, bits_value(rule.rhs, replace(s, zero=zero)), good, Flag.NSZ in rule.needs)
         if why:
             return count, why
-    return count, ""
-
-
-_ZEROS: Final = ((0.0, 0.0), (0.0, -0.0), (-0.0, 0.0), (-0.0, -0.0))
+    return int(good.sum()), ""
 
 
 def _chooses_zeros(rule: Rule) -> bool:
-    """Whether a min or max of floats is in it: which of two zeros it gives is the backend's choice."""
+    """Whether a min or max of floats is in it: which of two zeros it gives is not said, so the right side may give what the left may."""
     nodes = [p for side in (rule.lhs, rule.rhs) for p in subpatterns(side)]
     types = [p.type for p in nodes if isinstance(p, Apply) and p.op in ("min", "max", "fmin", "fmax")]
     types += [p.type for p in nodes if isinstance(p, Reduction) and p.kind in ("min", "max")]
@@ -129,24 +127,27 @@ def _not_excluded(needs: frozenset[Flag], arrays: list[Any], count: int) -> Any:
 def _by_regrouping(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     s = samples(rule, dtypes)
     with np.errstate(over="ignore"):
-        return _compare(s, regrouped_value(rule.lhs, s), regrouped_value(rule.rhs, s), _licensed(rule, s), False)
+        return _compare(s, [regrouped_value(rule.lhs, s)], regrouped_value(rule.rhs, s), _licensed(rule, s), False)
 
 
-def _compare(s: Samples, left: Any, right: Any, good: Any, signless: bool) -> tuple[int, str]:
+def _compare(s: Samples, allowed: list[Any], right: Any, good: Any, signless: bool) -> tuple[int, str]:
+    """The number of good samples, and the first of them at which the right side is none of the allowed values."""
     count = int(good.sum())
-    left, right = np.broadcast_arrays(left, right)
-    left, right = (np.broadcast_to(x, (len(good), *x.shape[1:])) if x.ndim else np.broadcast_to(x, (len(good),)) for x in (left, right))
-    if left.dtype.kind == "f":
-        same = ((left == right) & (signless | (np.signbit(left) == np.signbit(right)))) | (np.isnan(left) & np.isnan(right))
-    else:
-        same = left == right
+    *lefts, right = (np.broadcast_to(x, (len(good), *x.shape[1:])) for x in np.broadcast_arrays(*allowed, right, good.reshape(-1, *[1] * (right.ndim - 1)))[:-1])
+    same = np.logical_or.reduce([_same(left, right, signless) for left in lefts])
     flat = same.reshape(len(good), -1).all(axis=1) | ~good
     if flat.all():
         return count, ""
     at = int(np.argmin(flat))
     where = ", ".join(f"{name}={_shown(v, at)}" for name, v in sorted(s.values.items()))
     dtype = ", ".join(dict.fromkeys(t.name for t in s.dtypes.values() if t is not BOOL)) or "bool"
-    return count, f"{dtype} {where}: {_shown(left, at)} is not {_shown(right, at)}"
+    return count, f"{dtype} {where}: {_shown(lefts[0], at)} is not {_shown(right, at)}"
+
+
+def _same(left: Any, right: Any, signless: bool) -> Any:
+    if left.dtype.kind != "f":
+        return left == right
+    return ((left == right) & (signless | (np.signbit(left) == np.signbit(right)))) | (np.isnan(left) & np.isnan(right))
 
 
 def _shown(x: Any, at: int) -> str:
