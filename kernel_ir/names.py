@@ -100,7 +100,8 @@ class Names:
         if name.name in RESERVED:
             raise NameError_(f"`{name.name}` is a word of the language and cannot be {what}", name.span, "choose another name")
         taken = self.symbols.get(name.name)
-        if taken is not None and taken.rank == 0:
+        # A carried value may hide a scalar that is loaded, which `s[]` still reads; a parameter would be out of reach.
+        if taken is not None and taken.rank == 0 and (taken.role == "param" or what == "an index"):
             raise NameError_(
                 f"`{name.name}` is a scalar already (line {taken.span.line}) and cannot be {what}", name.span, "choose another name"
             )
