@@ -31,19 +31,20 @@ def optimize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def results_of(arguments: argparse.Namespace) -> "list[Result]":
-    """One result a chosen kernel, in file order."""
+def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "list[Result]":
+    """One result a chosen kernel, in file order; `lenient_sizes` where another file's kernels may own a size."""
     from kernel_ir.optimize import options
 
     kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
     given = sizes(arguments.size)
-    check_sizes_known(kernels, given)
+    if not lenient_sizes:
+        check_sizes_known(kernels, given)
     chosen_options = options(
         target=arguments.target,
         fast_math=arguments.fast_math,
-        tolerance=arguments.tolerance,
-        rules=tuple(arguments.rules),
-        tune=arguments.tune,
+        tolerance=getattr(arguments, "tolerance", None),
+        rules=tuple(getattr(arguments, "rules", ())),
+        tune=getattr(arguments, "tune", 0),
         seed=arguments.seed,
         check=not getattr(arguments, "no_check", False),
     )
@@ -59,12 +60,12 @@ def _text(results: "list[Result]", what: str) -> str:
         case "kir":
             return "\n".join(r.text for r in results)
         case "python":
-            return _one(results).source
+            return one(results).source
         case _:
-            return ptx_text(_one(results).plan, _one(results).target)
+            return ptx_text(one(results).plan, one(results).target)
 
 
-def _one(items: "list[Any]") -> Any:
+def one(items: "list[Any]") -> Any:
     """The only one: code of several kernels does not go into one file."""
     if len(items) != 1:
         raise UsageError("the file holds several kernels", hint="choose one with -k NAME")
@@ -76,7 +77,7 @@ def emit(arguments: argparse.Namespace) -> int:
     kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
     given = sizes(arguments.size)
     check_sizes_known(kernels, given)
-    kernel: Kernel = _one(list(kernels))
+    kernel: Kernel = one(list(kernels))
     place = target(arguments.target)
     licence = flags(arguments.fast_math)
     from kernel_ir.optimize import best_plan

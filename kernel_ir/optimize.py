@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from backends.plans import plans
@@ -11,7 +13,7 @@ from extract.candidates import Candidates, candidates
 from extract.cost import Cost, cost
 from extract.machine import Machine, load_machine
 from kernel_ir.errors import EquivalenceError, UsageError
-from kernel_ir.fastmath import Flag, Flags, flags
+from kernel_ir.fastmath import NONE, Flag, Flags, flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 from rewrites.books import default_rules, load_book
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 ROUNDS: Final = 4
 """Rounds of saturation at most; each begins with the last one's result, and the first that finds nothing cheaper ends the loop."""
 CHECK_EXAMPLES: Final = 12
+DEFAULT_EXTENT: Final = 1024
+"""The extent to cost for where the caller gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Result:
         """The explanation that `kir optimize --explain` prints, as text."""
         from kernel_ir.report import explanation
 
-        return explanation(self).plain
+        return explanation(self)
 
     def compile(self, check: bool = True) -> "Compiled":
         """The compiled kernel, callable with NumPy arrays; compiled once, and (unless `check` is off) checked on small inputs first.
@@ -159,31 +163,84 @@ def optimize(
     if not isinstance(kernel, Kernel):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"optimize takes a Kernel, not {type(kernel).__name__}", hint='kir.parse(text)["name"] gives one')
     place, licence = target_named(target), flags(fast_math)
-    machine = load_machine(place.machine)
     extents = _extents(kernel, sizes or {})
-    book = (*default_rules(), *_extra_rules(rules))
-    allowed = tuple(rule for rule in book if rule.needs <= licence)
+    allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
     limit = budget or Budget()
-
+    costing = _Costing(place, load_machine(place.machine), extents, licence)
     rounds: list[Round] = []
-    best, best_plan_, best_cost = kernel, *_best(kernel, place, machine, extents, licence)
-    baseline = best_cost
-    used: dict[str, None] = {}
+    best, (plan, least) = kernel, costing.best(kernel)
+    baseline, used = least, dict[str, None]()
     for _ in range(ROUNDS):
-        found = candidates(best, licence, extents, machine, allowed, limit, seed)
-        scored = [(c, *_best(c.kernel, place, machine, extents, licence)) for c in found.candidates]
+        found = candidates(best, licence, extents, costing.machine, allowed, limit, seed)
+        scored = [(c, *costing.best(c.kernel)) for c in found.candidates]
         rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
-        choice = min(scored, key=lambda s: s[2].cycles)
-        if choice[2].cycles >= best_cost.cycles or (tolerance is not None and not _within(kernel, choice[0].kernel, tolerance, seed)):
+        cheaper = sorted((s for s in scored if s[2].cycles < least.cycles), key=lambda s: s[2].cycles)
+        choice = next((s for s in cheaper if tolerance is None or _within(kernel, s[0].kernel, tolerance, seed)), None)
+        if choice is None:
             break
-        best, best_plan_, best_cost = choice[0].kernel, choice[1], choice[2]
+        best, plan, least = choice[0].kernel, choice[1], choice[2]
         used |= dict.fromkeys(choice[0].rules)
     if check and best != kernel:
         _checked(kernel, best, licence, tolerance, seed)
-    result = Result(kernel, best, place, licence, best_plan_, best_cost, baseline, tuple(used), tuple(rounds))
-    return _tuned(result, tune, extents, seed) if tune else result
+    notes = tuple(dict.fromkeys(note for r in rounds for note in r.found.notes))
+    result = Result(kernel, best, place, licence, plan, least, baseline, tuple(used), tuple(rounds), notes)
+    return tuned(result, tune, extents, seed) if tune else result
 
 
 def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags) -> Plan:
     """The cheapest plan of the kernel as it stands."""
-    return _best(kernel, place, load_machine(place.machine), _extents(kernel, sizes), licence)[0]
+    return _Costing(place, load_machine(place.machine), _extents(kernel, sizes), licence).best(kernel)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Costing:
+    """What a plan costs, for one target, sizes and licence."""
+
+    place: Target
+    machine: Machine
+    extents: dict[str, int]
+    licence: Flags
+
+    def best(self, kernel: Kernel) -> tuple[Plan, Cost]:
+        """The cheapest plan of a kernel; of equal ones the first."""
+        return min(self.all(kernel), key=lambda pair: pair[1].cycles)
+
+    def all(self, kernel: Kernel) -> list[tuple[Plan, Cost]]:
+        """Every plan of a kernel with its cost."""
+        found = plans(kernel, self.place, self.machine, self.extents, self.licence)
+        return [(plan, cost(plan, self.machine, self.extents)) for plan in found]
+
+
+def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
+    """An extent for every size; raises UsageError for a name that is no size of the kernel, or a negative or non-integer extent."""
+    for name, value in sizes.items():
+        if name not in kernel.sizes:
+            raise UsageError(f"{kernel.name} has no size {name!r}", hint=f"its sizes are {', '.join(kernel.sizes) or 'none'}")
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
+            raise UsageError(f"size {name} = {value!r} is not an integer from 0 to 2**63 - 1")
+    return {name: int(sizes.get(name, DEFAULT_EXTENT)) for name in kernel.sizes}
+
+
+def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
+    """Rules as they are, and the rules of the books whose paths are given."""
+    if isinstance(given, str):
+        given = (given,)
+    return tuple(rule for one in given for rule in ((one,) if isinstance(one, Rule) else load_book(Path(one))))
+
+
+def _within(original: Kernel, candidate: Kernel, tolerance: float, seed: int) -> bool:
+    """Whether the candidate's results on drawn inputs stay within `tolerance` of the truth, beyond the original's own error."""
+    from kernel_ir.testing import quick_check
+
+    try:
+        quick_check(original, candidate, NONE, tolerance, seed, CHECK_EXAMPLES)
+    except EquivalenceError:
+        return False
+    return True
+
+
+def _checked(original: Kernel, result: Kernel, licence: Flags, tolerance: float | None, seed: int) -> None:
+    """Raises EquivalenceError where the result is not the original: a bug of a rule or of ours, never of the user."""
+    from kernel_ir.testing import quick_check
+
+    quick_check(original, result, licence, tolerance, seed, CHECK_EXAMPLES)

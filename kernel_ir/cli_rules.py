@@ -1,0 +1,95 @@
+"""The actions of `kir rules`: list the rules, show one in full, check them all afresh."""
+
+import argparse
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from kernel_ir.cli_common import console, working, write_json
+from kernel_ir.errors import UsageError
+from kernel_ir.fastmath import flags
+from rewrites.books import default_rules, load_book
+from rewrites.rule import Rule
+
+
+def _row(rule: Rule) -> dict[str, Any]:
+    parts = _clauses(rule.text.partition(":")[2])
+    lhs, _, rhs = parts["sides"].partition("<=>" if rule.both else "=>")
+    return {
+        "name": rule.name,
+        "family": rule.family,
+        "needs": sorted(map(str, rule.needs)),
+        "lhs": lhs.strip(),
+        "rhs": rhs.strip(),
+        "both_ways": rule.both,
+        "on": parts.get("on", ""),
+        "guard": parts.get("if", ""),
+        "book": Path(rule.span.source.name).name,
+    }
+
+
+def _clauses(text: str) -> dict[str, str]:
+    """The sides and the clauses `on`, `if`, `needs` of a rule's text: these words outside of all brackets."""
+    clause, found, depth = "sides", dict[str, list[str]](), 0
+    for word in text.split():
+        if depth == 0 and word in ("on", "if", "needs"):
+            clause = word
+        else:
+            found.setdefault(clause, []).append(word)
+        depth += sum(map(word.count, "([")) - sum(map(word.count, ")]"))
+    return {name: " ".join(words) for name, words in found.items()}
+
+
+def list_rules(arguments: argparse.Namespace) -> int:
+    """Every rule, by family; `--family` and `--needs` narrow."""
+    needed = flags(arguments.needs)
+    rules = [r for r in default_rules() if needed <= r.needs and arguments.family in (None, r.family)]
+    families = sorted({r.family for r in default_rules()})
+    if arguments.family is not None and arguments.family not in families:
+        raise UsageError(f"no rule family {arguments.family!r}", hint=f"the families are {', '.join(families)}")
+    if arguments.json:
+        write_json({"rules": [_row(r) for r in rules]})
+        return 0
+    for rule in rules:
+        sys.stdout.write(f"{rule.text}\n")
+    console().print(f"{len(rules)} rules")
+    return 0
+
+
+def show_rules(arguments: argparse.Namespace) -> int:
+    """The named rules in full."""
+    if not arguments.names:
+        raise UsageError("which rule?", hint="`kir rules list` names them")
+    known = {r.name: r for r in default_rules()}
+    shown: list[dict[str, Any]] = []
+    for name in arguments.names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise UsageError(f"no rule {name!r}", hint=f"did you mean {near[0]}?" if near else "`kir rules list` names them")
+        shown.append(_row(known[name]))
+    if arguments.json:
+        write_json({"rules": shown})
+        return 0
+    for row in shown:
+        sys.stdout.write("".join(f"{key:7} {', '.join(value) if isinstance(value, list) else value}\n" for key, value in row.items() if value))
+    return 0
+
+
+def check_rules(arguments: argparse.Namespace) -> int:
+    """Checks every rule of the named books (files), or of the built-in ones; exit code 1 if one fails."""
+    from rewrites.prove import check_rule
+
+    rules = [r for name in arguments.names for r in load_book(name)] if arguments.names else list(default_rules())
+    failures: list[dict[str, str]] = []
+    err = console()
+    with working(f"checking {len(rules)} rules"):
+        for rule in rules:
+            verdict = check_rule(rule)
+            if not verdict.holds:
+                failures.append({"rule": rule.name, "why": verdict.why})
+                err.print(f"{rule.name}: {verdict.why}", markup=False, soft_wrap=True)
+    if arguments.json:
+        write_json({"checked": len(rules), "failures": failures})
+    err.print(f"{len(rules) - len(failures)} of {len(rules)} rules hold")
+    return 1 if failures else 0

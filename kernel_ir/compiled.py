@@ -1,0 +1,109 @@
+"""Turns a plan into source text, PTX, or a callable that takes NumPy arrays, checks them, and runs."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from backends.target import Target
+from kernel_ir.binding import Binding, binding
+from kernel_ir.errors import TargetError
+from kernel_ir.fastmath import NONE, Flags
+from kernel_ir.nodes import Kernel
+from kernel_ir.plan import Plan
+
+CHECK_EXAMPLES: Final = 5
+"""Drawn inputs on which compiled code is compared with its kernel before it is handed out."""
+
+
+class Compiled:
+    """A compiled kernel: call it by keyword or in order; sizes that no input fixes go by keyword.
+
+    One output is returned as an array, several as a named tuple; `inout` arrays are updated in place. `kernel` is what it
+    computes, `source` the code that runs, `notes` what the user should know (a cache that cannot be written, for one).
+    """
+
+    def __init__(self, kernel: Kernel, plan: Plan, target: Target, source: str, run: Callable[..., Any], notes: tuple[str, ...]) -> None:
+        self.kernel = kernel
+        self.plan = plan
+        self.target = target
+        self.source = source
+        self.notes = notes
+        self._run = run
+        self._binding: Binding = binding(kernel)
+        self._open = self._binding.open_sizes
+        self.__name__ = kernel.name
+        self.__doc__ = str(kernel)
+        self.__signature__ = inspect.Signature(
+            [inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in kernel.params]
+            + [inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY) for size in self._open]
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs it. Raises ArgumentError, before anything is written, for arguments that do not fit the kernel or break its facts."""
+        bound = self._binding(args, kwargs)
+        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._open})
+        bound.finish()
+        return result
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.kernel.name} for {self.target}>"
+
+
+def source_text(plan: Plan, target: Target) -> str:
+    """The backend's Python source of a plan."""
+    match target.backend:
+        case "numpy":
+            from backends.numpy_source import numpy_source
+
+            return numpy_source(plan.kernel)
+        case "cpu":
+            from backends.cpu_source import cpu_source
+
+            return cpu_source(plan)
+        case "cuda" | "cuda-on-cpu":
+            from backends.cuda import emit
+
+            return emit(plan)
+
+
+def ptx_text(plan: Plan, target: Target) -> str:
+    """The PTX of a plan's kernels, for the target's architecture; needs no GPU. Raises TargetError for targets that have none."""
+    if target.backend not in ("cuda", "cuda-on-cpu"):
+        raise TargetError(f"target {target} has no PTX", hint="choose --target cuda:sm_90, cuda:sm_80 or cuda:sm_75")
+    from backends.cuda import build
+
+    return build(plan, target.name).ptx
+
+
+def compiled(plan: Plan, target: Target, original: Kernel | None = None, fast_math: Flags = NONE) -> Compiled:
+    """The plan, compiled. With `original`, it is compared with that kernel on a few small inputs before it is returned.
+
+    Raises EquivalenceError, with the shrunk inputs, where the code computes something else.
+    """
+    source = source_text(plan, target)
+    run, notes = _runner(plan, target, source)
+    result = Compiled(original or plan.kernel, plan, target, source, run, notes)
+    if original is not None and _runs_here(target):
+        from kernel_ir.testing import quick_check
+
+        quick_check(original, result, fast_math, examples=CHECK_EXAMPLES)
+    return result
+
+
+def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    if target.backend in ("numpy", "cpu"):
+        from backends.load import load
+
+        loaded = load(source, plan.kernel.name)
+        return getattr(loaded.module, plan.kernel.name), (loaded.note,) if loaded.note else ()
+    from backends.cuda import build
+
+    return build(plan, target.name), ()
+
+
+def _runs_here(target: Target) -> bool:
+    if target.backend != "cuda":
+        return True
+    from backends.target import cuda_device_present
+
+    return cuda_device_present()

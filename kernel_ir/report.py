@@ -1,0 +1,83 @@
+"""Turns a result into words: a line of summary, an explanation of what was done and why, or JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from kernel_ir.fastmath import flags_text
+
+if TYPE_CHECKING:
+    from kernel_ir.optimize import Result, Round
+
+
+def summary(result: "Result") -> str:
+    """One line: predicted gain, rules, notes."""
+    rules = f"; rules: {', '.join(result.rules)}" if result.rules else "; nothing cheaper than the kernel as written was found"
+    notes = "".join(f"\n  note: {note}" for note in result.notes)
+    return f"{result.original.name}: {_cycles(result)} on {result.target}{rules}{notes}"
+
+
+def explanation(result: "Result") -> str:
+    """What was tried, what was found, what bounds the result: for people."""
+    lines = [
+        f"{result.original.name} on {result.target}, fast-math {flags_text(result.fast_math)}",
+        f"  predicted: {_cycles(result)}",
+        f"  rules: {', '.join(result.rules) or 'none: the kernel as written is the cheapest form found'}",
+    ]
+    for number, one in enumerate(result.rounds, 1):
+        lines += [f"  round {number}: {line}" for line in _round_lines(one)]
+    lines.append("  candidates, by predicted cycles:")
+    lines += [f"    {cycles:12.4g}  {_first_statements(kernel)}" for kernel, cycles in result.candidates[:8]]
+    lines.append("  schedule:")
+    lines += [f"    {what}: {how}" for what, how in result.plan.schedule]
+    lines.append("  cost:")
+    lines += [f"    {line}" for line in result.cost.lines()]
+    lines += [f"  note: {note}" for note in result.notes]
+    return "\n".join(lines)
+
+
+def _round_lines(one: "Round") -> list[str]:
+    found = one.found
+    if found.saturation is None:
+        return [found.reason]
+    s = found.saturation
+    lines = [f"{s.stop.value} after {len(s.sizes)} steps, e-nodes {' → '.join(map(str, s.sizes))}; {len(found.candidates)} candidates"]
+    if s.growing:
+        counts = dict(s.matches)
+        lines.append("a limit stopped it; the rules that grew the graph: " + ", ".join(f"{name} ({counts[name]})" for name in s.growing))
+    return lines
+
+
+def _cycles(result: "Result") -> str:
+    gain = result.baseline_cycles / result.cycles if result.cycles else 1.0
+    return f"{result.baseline_cycles:.4g} → {result.cycles:.4g} cycles ({gain:.2f}×)"
+
+
+def _first_statements(kernel: object) -> str:
+    """The statements of a kernel on one line, cut short."""
+    body = " ; ".join(line.strip() for line in str(kernel).splitlines()[1:-1])
+    return body if len(body) <= 110 else body[:107] + "…"
+
+
+def result_json(result: "Result") -> dict[str, Any]:
+    """The documented JSON of one result: no clock in it, so that the same input gives the same bytes."""
+    return {
+        "name": result.original.name,
+        "target": result.target.name,
+        "fast_math": sorted(map(str, result.fast_math)),
+        "text": result.text,
+        "changed": result.kernel != result.original,
+        "cycles": result.cycles,
+        "baseline_cycles": result.baseline_cycles,
+        "rules": list(result.rules),
+        "candidates": [{"cycles": cycles, "text": str(kernel)} for kernel, cycles in result.candidates],
+        "layouts": {name: list(order) for name, order in result.layouts.items()},
+        "schedule": [{"what": what, "how": how} for what, how in result.plan.schedule],
+        "rounds": [_round_json(one) for one in result.rounds],
+        "notes": list(result.notes),
+    }
+
+
+def _round_json(one: "Round") -> dict[str, Any]:
+    s = one.found.saturation
+    if s is None:
+        return {"stop": "not run", "reason": one.found.reason}
+    return {"stop": s.stop.value, "e_nodes": list(s.sizes), "matches": dict(s.matches), "held_back": list(s.banned)}
