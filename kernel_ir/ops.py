@@ -205,7 +205,7 @@ _ROWS: Final = (
 )
 
 OPS: Final[dict[str, Op]] = {op.name: op for op in _ROWS}
-FUNCTIONS: Final = frozenset(op.name for op in _ROWS if not op.symbol and op.name != "select" and op.name not in DTYPES)
+FUNCTIONS: Final = frozenset(op.name for op in _ROWS if (not op.symbol or op.name == "pow") and op.name != "select" and op.name not in DTYPES)
 """Names that a user calls with parentheses (casts, which are DTYPES, apart)."""
 BINARY_SYMBOLS: Final[dict[str, str]] = {op.symbol: op.name for op in _ROWS if op.symbol and op.arity == 2 and op.name not in ("powi",)}
 CONSTANTS: Final[dict[str, float]] = {"inf": float("inf"), "nan": float("nan"), "pi": float(np.pi), "e": float(np.e)}
