@@ -223,7 +223,8 @@ def elaborate(rule: syntax.RuleSyntax, family: str) -> Rule:
     guards = worker.guards(rule.guards)
     _check_bound(rule, worker, lhs, rhs, guards)
     guards += _scope_guards(rule, worker, lhs, rhs, guards)
-    _choose_types(rule, worker, bool(flags))
+    used = {worker.types.root(type_of(p)) for side in (lhs, rhs) for p in subpatterns(side)}
+    _choose_types(rule, worker, used, bool(flags))
     types = tuple(worker.types.allowed[worker.types.root(v)] for v in range(len(worker.types.parent)))
     left, right, *sides = (_resolved(p, worker.types) for p in (lhs, rhs, *(a for g in guards for a in g.args)))
     typed: list[Guard] = []
@@ -274,14 +275,14 @@ def _scope_guards(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rh
     return found
 
 
-def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, flags: bool) -> None:
+def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, used: set[int], flags: bool) -> None:
     """Settles what the operations leave open: by `on`, else float if something is, else integer."""
     types = worker.types
     roots = sorted({types.root(v) for v in range(len(types.parent))})
     if rule.on:
         wanted = tuple(dict.fromkeys(t for name, span in zip(rule.on, rule.on_spans, strict=True) for t in _on(name, span)))
         hits = [r for r in roots if set(types.allowed[r]) & set(wanted)]
-        if not hits:
+        if not used & set(hits):
             raise RuleError(f"nothing in this rule can be {_names(wanted)}", rule.on_spans[0])
         for r in hits:
             types.allowed[r] = tuple(t for t in types.allowed[r] if t in wanted)
