@@ -7,6 +7,7 @@ that is proved to lie inside an array is congruent to the machine value modulo 2
 """
 
 from collections.abc import Iterator, Mapping
+from math import gcd
 from typing import Final, Self
 
 from kernel_ir.constraints import Constraints
@@ -268,8 +269,8 @@ class Integers:
         for shift in (0, -1, 1):
             if self.constraints.nonneg(rest - shift * b) and self.constraints.nonneg((shift + 1) * b - 1 - rest):
                 return whole + shift
-        content = b.content
-        if content > 1 and all(c % content == 0 for m, c in rest.terms if m):
+        content = gcd(b.content, *(c for m, c in rest.terms if m))
+        if content > 1:
             # (g*r + c) // (g*b) == r // b for 0 <= c < g
             less = self._quotient(rest.scaled_down(content), b.scaled_down(content))
             return None if less is None else whole + less
