@@ -170,7 +170,7 @@ class _Run:
         for number in range(rounds):
             graph.mark()
             try:
-                updated, held = self._round(graph, bans, number)
+                updated, waiting, full = self._round(graph, bans, number)
             except _Halt as halt:
                 if halt.stop is not Stop.NODES or self.rows <= BURST * self.budget.nodes:
                     raise
@@ -183,17 +183,20 @@ class _Run:
                 culprit.until = rounds
                 continue
             self.sizes.append(self.rows)
-            if not updated and not held:
-                return Stop.SATURATED
+            if not updated and not waiting:
+                return Stop.NODES if full else Stop.SATURATED
         return Stop.ITERATIONS
 
-    def _round(self, graph: Session, bans: dict[str, _Ban], number: int) -> tuple[bool, bool]:
-        """One round: whether anything changed, whether any rule was held back."""
-        updated = held = False
+    def _round(self, graph: Session, bans: dict[str, _Ban], number: int) -> tuple[bool, bool, bool]:
+        """One round: whether anything changed, whether a rule waits out a ban, whether the node limit holds one back."""
+        updated = waiting = full = False
         for ruleset, ban in bans.items():
             foreseen = max(1, ban.last) * (self.rows / ban.rows) ** 2 if ban.rows else 0
-            if ban.until > number or self.rows + foreseen > 2 * self.budget.nodes:
-                held = True
+            if ban.until > number:
+                waiting, full = waiting or ban.until < self.budget.rounds, full or ban.until >= self.budget.rounds
+                continue
+            if self.rows + foreseen > 2 * self.budget.nodes:
+                full = True
                 continue
             ban.rows, before = max(1, self.rows), dict(self.matches)
             updated |= self._step(graph, ruleset)
@@ -202,7 +205,7 @@ class _Run:
             if ban.last > ban.limit:
                 ban.until, ban.limit = number + 1 + _BAN_ROUNDS, ban.limit * 2
                 self.banned.update(dict.fromkeys(new))
-        return updated | self._settle(graph), held
+        return updated | self._settle(graph), waiting, full
 
     def _settle(self, graph: Session) -> bool:
         """Analyses and shrinking rules until nothing changes; whether anything shrank."""

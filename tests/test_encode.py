@@ -1,13 +1,13 @@
 """Kernels as terms: canonical indices, sharing, versions, facts; and back."""
 
 import pytest
-from tests.conftest import PUBLIC, kernel
 
 from kernel_ir.nodes import Kernel
 from kernel_ir.parser import parse
 from rewrites.decode import decode
 from rewrites.encode import Encoding, NotEncodable, encode
 from rewrites.terms import Term
+from tests.conftest import PUBLIC, kernel
 
 
 def parsed(text: str) -> Kernel:
@@ -136,6 +136,7 @@ def test_limits_are_reasons() -> None:
 
 
 def test_a_reduction_that_is_no_nest_keeps_its_statement() -> None:
-    text = "kernel f(x: f32[N, M]) -> (y: f32[N]) where N >= 1, M >= 1 { m = max(i, j: x[i, j]) y[i] = expsum(a, b: x[a, b] - m, 1.0) + x[i, 0] }"
+    body = "m = max(i, j: x[i, j]) y[i] = expsum(a, b: x[a, b] - m, 1.0) + x[i, 0]"
+    text = f"kernel f(x: f32[N, M]) -> (y: f32[N]) where N >= 1, M >= 1 {{ {body} }}"
     encoding = encode(parsed(text))
     assert [r.value is None for r in encoding.statements] == [False, True]
