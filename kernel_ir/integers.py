@@ -232,7 +232,10 @@ class Integers:
                 )
             case "abs", (a,):
                 p = self.value(a)
-                return self._extreme(p, -p, 1) if self._are_exact(p) else self._opaque(e)
+                size = self._extreme(p, -p, 1) if self._are_exact(p) else self._opaque(e)
+                if self._are_exact(p):
+                    self.constraints.add(size)
+                return size
             case "sign", _:
                 return self._opaque(e, (-1, 1))
             case "select", (c, a, b):
