@@ -15,8 +15,8 @@ from kernel_ir.bounded_ops import FORMATS, OWN, REAL, UNROUNDED, compared, no_na
 from kernel_ir.bounded_reduce import count, discrete_reduce, extreme, first_extreme, over
 from kernel_ir.dtypes import F32, F64, DType, reads_as
 from kernel_ir.fastmath import Flag, Flags
-from kernel_ir.interpret import Accumulator, Array, Value
 from kernel_ir.nodes import AssignOp, Call, Reduce
+from kernel_ir.number_system import Accumulator, Array, Value
 from kernel_ir.ops import OPS
 
 

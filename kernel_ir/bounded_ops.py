@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from kernel_ir import meaning
-from kernel_ir.interpret import Array, Value
+from kernel_ir.number_system import Array, Value
 from kernel_ir.ops import OPS
 
 REAL: Final[dict[str, np.dtype[Any]]] = {"f32": np.dtype(np.float64), "f64": np.dtype(np.longdouble)}

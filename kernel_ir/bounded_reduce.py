@@ -4,7 +4,7 @@ import numpy as np
 
 from kernel_ir.bounded_ops import no_nan
 from kernel_ir.evaluate import reduce as plain_reduce
-from kernel_ir.interpret import Array, Value
+from kernel_ir.number_system import Array, Value
 
 
 def extreme(kind: str, body: Value, mask: Array | None, axes: tuple[int, ...]) -> Value:

@@ -11,8 +11,8 @@ from kernel_ir.errors import ArgumentError, UsageError
 from kernel_ir.evaluate import evaluate
 from kernel_ir.fastmath import Flags
 from kernel_ir.inputs import Inputs
-from kernel_ir.interpret import Array
 from kernel_ir.nodes import Kernel, Param
+from kernel_ir.number_system import Array
 from kernel_ir.truth import Judge, judge, truth
 
 

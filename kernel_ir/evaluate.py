@@ -12,8 +12,9 @@ import numpy as np
 from kernel_ir import meaning
 from kernel_ir.binding import bind
 from kernel_ir.dtypes import DType, reads_as
-from kernel_ir.interpret import Array, Machine, Scope, Value, nesting
+from kernel_ir.interpret import Machine, Scope, nesting
 from kernel_ir.nodes import AssignOp, Call, Expr, IndexRef, Kernel, Local, Param, ParamRef, Reduce
+from kernel_ir.number_system import Array, Value
 from kernel_ir.ops import OPS
 from kernel_ir.walk import subtrees
 

@@ -8,8 +8,8 @@ import numpy as np
 from kernel_ir import meaning
 from kernel_ir.dtypes import DType, reads_as
 from kernel_ir.evaluate import evaluate_expr
-from kernel_ir.interpret import Array
 from kernel_ir.nodes import Call, Expr, Fold, Kernel, Load, Param, ParamRef, Reduce
+from kernel_ir.number_system import Array
 from kernel_ir.patterns import fill
 from kernel_ir.sizes import conjuncts, number
 from kernel_ir.walk import arrays_read, expressions, statements, subtrees

@@ -14,8 +14,8 @@ from kernel_ir import meaning
 from kernel_ir.errors import ArgumentError
 from kernel_ir.evaluate import evaluate, evaluate_expr
 from kernel_ir.filling import filled
-from kernel_ir.interpret import Array
 from kernel_ir.nodes import Expr, Kernel, SizeRef
+from kernel_ir.number_system import Array
 from kernel_ir.patterns import INTEGER_PATTERNS, PATTERNS, REALISTIC
 from kernel_ir.shapes import open_sizes
 from kernel_ir.sizes import conjuncts, repaired, structural

@@ -7,7 +7,6 @@ broadcasting does the work. A value is a tuple of arrays (one for plain numbers;
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.errors import ArgumentError, BoundsError
 from kernel_ir.nodes import (
     Assign,
-    AssignOp,
     Binder,
     Call,
     Const,
@@ -30,61 +28,11 @@ from kernel_ir.nodes import (
     SizeRef,
     Stmt,
 )
+from kernel_ir.number_system import Accumulator, Array, Numbers, Value
 from kernel_ir.walk import children, expressions, subtrees
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Value = tuple[Array, ...]
 
 CHUNK = 1 << 20
 """Elements of a temporary, roughly: statements over more are computed piece by piece (a few megabytes: they stay in cache)."""
-
-
-class Accumulator(Protocol):
-    """Collects the terms of one accumulating statement."""
-
-    def add(self, index: tuple[Array, ...], value: Value) -> None:
-        """Joins `value[n]` to the element at `index[0][n], index[1][n], …`, duplicates included."""
-        ...
-
-    def finish(self) -> Value:
-        """The target's new stored value."""
-        ...
-
-
-class Numbers(Protocol):
-    """A number system: how values of each dtype are kept and computed. The first array of a value is the value itself."""
-
-    def exact(self, array: Array, dtype: DType) -> Value:
-        """The value that is exactly `array`, of an arithmetic dtype."""
-        ...
-
-    def read(self, stored: Value, dtype: DType) -> Value:
-        """What a read gives of elements stored as `dtype`."""
-        ...
-
-    def store(self, value: Value, dtype: DType) -> Value:
-        """`value` rounded or wrapped for storage as `dtype`."""
-        ...
-
-    def call(self, e: Call, args: Sequence[Value]) -> Value:
-        """An op of the op table, `select` included."""
-        ...
-
-    def reduce(self, e: Reduce, bodies: Sequence[Value], mask: Array | None, axes: tuple[int, ...]) -> Value:
-        """The reduction over `axes` (kept with extent 1) of bodies broadcast along them; argmax gives the flat position."""
-        ...
-
-    def uncertain(self, value: Value) -> Array | None:
-        """Where a value used as an index or a condition is not known for sure; None for nowhere."""
-        ...
-
-    def doubt(self, value: Value, where: Array) -> Value:
-        """`value`, not known any more where `where` holds."""
-        ...
-
-    def accumulator(self, target: Value, op: AssignOp, dtype: DType) -> Accumulator:
-        """An accumulator that starts from the stored `target`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from kernel_ir.dtypes import DType, reads_as
-from kernel_ir.interpret import Array
+from kernel_ir.number_system import Array
 
 PATTERNS: Final = ("zeros", "ones", "whole", "ordinary", "positive", "equal", "wide", "cancelling", "huge", "tiny", "subnormal", "special")
 """Ways to fill a float array, the simplest first."""

@@ -9,8 +9,8 @@ import numpy as np
 from kernel_ir import meaning
 from kernel_ir.dtypes import DType, reads_as
 from kernel_ir.inputs import Inputs, holds, with_values
-from kernel_ir.interpret import Array
 from kernel_ir.nodes import Kernel
+from kernel_ir.number_system import Array
 from kernel_ir.sizes import number
 
 TRIES: Final = 400

@@ -14,8 +14,9 @@ from kernel_ir.bounded import BoundedNumbers
 from kernel_ir.dtypes import DType, reads_as
 from kernel_ir.evaluate import shape_of
 from kernel_ir.fastmath import NONE, Flag, Flags
-from kernel_ir.interpret import Array, Machine, Value
+from kernel_ir.interpret import Machine
 from kernel_ir.nodes import Call, Const, Expr, Fold, IndexRef, Kernel, Load, Local, ParamRef, Reduce, SizeRef
+from kernel_ir.number_system import Array, Value
 from kernel_ir.ops import OPS
 from kernel_ir.walk import expressions, statements, subtrees
 
