@@ -264,7 +264,14 @@ def _folding() -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
     row("bnot", "(i_bnot t (Lit t x))", "(= v (not-i64 x))")
     row("abs", "(i_abs t (Lit t x))", "(= m (least t))", "(!= m x)", "(= v (max x (- 0 x)))")
     row("floordiv", "(i_floordiv t (Lit t x) (Lit t y))", "(> y 0)", f"(= v {_floor('x', 'y')})")
-    row("floordiv_negative", "(i_floordiv t (Lit t x) (Lit t y))", "(< y 0)", "(= m (least t))", "(!= m x)", f"(= v {_floor('(- 0 x)', '(- 0 y)')})")
+    row(
+        "floordiv_negative",
+        "(i_floordiv t (Lit t x) (Lit t y))",
+        "(< y 0)",
+        "(= m (least t))",
+        "(!= m x)",
+        f"(= v {_floor('(- 0 x)', '(- 0 y)')})",
+    )
     row("floordiv_zero", "(i_floordiv t (Lit t x) (Lit t 0))", "(= v 0)")
     row("mod", "(i_mod t (Lit t x) (Lit t y))", "(!= y 0)", "(= v (% (+ (% x y) y) y))")
     row("mod_zero", "(i_mod t (Lit t x) (Lit t 0))", "(= v 0)")

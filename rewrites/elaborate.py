@@ -57,7 +57,9 @@ class _TypeVariables:
         both = tuple(t for t in self.allowed[v] if t in allowed)
         if not both:
             raise RuleError(
-                f"the types do not agree: this is {_names(self.allowed[v])}, and must be {_names(allowed)}", span, "convert with a cast, such as f32(…)"
+                f"the types do not agree: this is {_names(self.allowed[v])}, and must be {_names(allowed)}",
+                span,
+                "convert with a cast, such as f32(…)",
             )
         self.allowed[v] = both
 
@@ -165,7 +167,8 @@ class _Elaborator:
         first, *rest = e.ranges
         name = first.index.name
         lo, hi = (
-            Var(f"{name}.{end}", self.i64) if bound is None else self.pattern(bound, indices) for end, bound in (("lo", first.lo), ("hi", first.hi))
+            Var(f"{name}.{end}", self.i64) if bound is None else self.pattern(bound, indices)
+            for end, bound in (("lo", first.lo), ("hi", first.hi))
         )
         for bound in (lo, hi):
             self.types.unify(type_of(bound), self.i64, first.span)
@@ -191,9 +194,7 @@ class _Elaborator:
             case syntax.Group():
                 return self.guard(g.body)
             case syntax.Compare():
-                return [
-                    self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands[:-1], g.operands[1:], strict=True)
-                ]
+                return [self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands[:-1], g.operands[1:], strict=True)]
             case syntax.CallSyntax() if g.function.name in GUARDS:
                 kind = GUARDS[g.function.name]
                 args = tuple(self.pattern(a) for a in g.args)
@@ -244,7 +245,11 @@ def _flag(name: str, span: Span) -> Flag:
 
 def _check_bound(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs: Pattern, guards: list[Guard]) -> None:
     if not isinstance(lhs, Apply | Reduction) or (rule.both and not isinstance(rhs, Apply | Reduction)):
-        raise RuleError("a rule must start from an operation", rule.span, "a bare variable matches everything: write `=>` with the operation on the left")
+        raise RuleError(
+            "a rule must start from an operation",
+            rule.span,
+            "a bare variable matches everything: write `=>` with the operation on the left",
+        )
     left, right = variables(lhs), variables(rhs)
     used = [*right, *(left if rule.both else ()), *(n for g in guards for a in g.args for n in variables(a))]
     for name in used:
@@ -252,7 +257,9 @@ def _check_bound(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs
         if name not in known:
             what = f"the range of {name.partition('.')[0]!r}" if "." in name else f"variable {name!r}"
             side = "right" if name in left and rule.both else "left"
-            raise RuleError(f"{what} is not bound on the {side} side", worker.places.get(name, rule.span), f"the {side} side has {', '.join(known)}")
+            raise RuleError(
+                f"{what} is not bound on the {side} side", worker.places.get(name, rule.span), f"the {side} side has {', '.join(known)}"
+            )
 
 
 def _scope_guards(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs: Pattern, guards: list[Guard]) -> list[Guard]:
@@ -270,7 +277,9 @@ def _scope_guards(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rh
                 found.append(Guard("absent", (Index(index, worker.i64), Var(name, worker.i64)), rule.span))
             elif (index, name) not in given:
                 raise RuleError(
-                    f"{name!r} is moved across the reduction over {index!r}", worker.places.get(name, rule.span), f"add the guard `{index} not in {name}`"
+                    f"{name!r} is moved across the reduction over {index!r}",
+                    worker.places.get(name, rule.span),
+                    f"add the guard `{index} not in {name}`",
                 )
     return found
 

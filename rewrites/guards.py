@@ -158,12 +158,22 @@ def _nowrap(p: Pattern, context: Context) -> Ways:
         code = context.code(p.type)
         return ((f"(>= {_low(p, context)} (least {code}))", f"(<= {_high(p, context)} (greatest {code}))"),)
     facts = tuple(
-        f"(nw_{x.op} {context.code(x.type)} {' '.join(map(context.term, x.args))})" for x in subpatterns(p) if isinstance(x, Apply) and x.op in WRAPPING
+        f"(nw_{x.op} {context.code(x.type)} {' '.join(map(context.term, x.args))})"
+        for x in subpatterns(p)
+        if isinstance(x, Apply) and x.op in WRAPPING
     )
     return (facts,)
 
 
-_EXACT: Final[Mapping[str, str]] = {"add": "(+ {} {})", "sub": "(- {} {})", "mul": "(* {} {})", "neg": "(- 0 {})", "mod": "(% (+ (% {0} {1}) {1}) {1})", "min": "(min {} {})", "max": "(max {} {})"}
+_EXACT: Final[Mapping[str, str]] = {
+    "add": "(+ {} {})",
+    "sub": "(- {} {})",
+    "mul": "(* {} {})",
+    "neg": "(- 0 {})",
+    "mod": "(% (+ (% {0} {1}) {1}) {1})",
+    "min": "(min {} {})",
+    "max": "(max {} {})",
+}
 
 
 def _exact(p: Pattern) -> str:

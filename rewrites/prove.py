@@ -67,7 +67,9 @@ def method(rule: Rule) -> Method:
 
 def _checked(rule: Rule) -> Verdict:
     how = method(rule)
-    check: Callable[[Rule, Mapping[int, DType]], tuple[int, str]] = {"bits": _by_bits, "regroup": _by_regrouping, "real": _over_the_reals}[how]
+    check: Callable[[Rule, Mapping[int, DType]], tuple[int, str]] = {"bits": _by_bits, "regroup": _by_regrouping, "real": _over_the_reals}[
+        how
+    ]
     total = 0
     for dtypes in assignments(rule):
         count, counterexample = check(rule, dtypes)
@@ -133,7 +135,10 @@ def _by_regrouping(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
 def _compare(s: Samples, allowed: list[Any], right: Any, good: Any, signless: bool) -> tuple[int, str]:
     """The number of good samples, and the first of them at which the right side is none of the allowed values."""
     count = int(good.sum())
-    *lefts, right = (np.broadcast_to(x, (len(good), *x.shape[1:])) for x in np.broadcast_arrays(*allowed, right, good.reshape(-1, *[1] * (right.ndim - 1)))[:-1])
+    *lefts, right = (
+        np.broadcast_to(x, (len(good), *x.shape[1:]))
+        for x in np.broadcast_arrays(*allowed, right, good.reshape(-1, *[1] * (right.ndim - 1)))[:-1]
+    )
     same = np.logical_or.reduce([_same(left, right, signless) for left in lefts])
     flat = same.reshape(len(good), -1).all(axis=1) | ~good
     if flat.all():

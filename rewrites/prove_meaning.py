@@ -32,7 +32,9 @@ def bits_value(p: Pattern, s: Samples, seen: list[Array] | None = None) -> Array
             with np.errstate(all="ignore"):
                 result = np.asarray(OPS[p.op].numpy(*args))
             if p.op in ("min", "max", "fmin", "fmax") and result.dtype.kind == "f":
-                result = np.where((args[0] == 0) & (args[1] == 0) & (np.signbit(args[0]) != np.signbit(args[1])), result.dtype.type(s.zero), result)
+                result = np.where(
+                    (args[0] == 0) & (args[1] == 0) & (np.signbit(args[0]) != np.signbit(args[1])), result.dtype.type(s.zero), result
+                )
         case Reduction():
             result = _reduced(p, s, seen)
     if seen is not None:
@@ -58,7 +60,9 @@ def _reduced(p: Reduction, s: Samples, seen: list[Array] | None) -> Array:
             top = np.max(np.where(inside, body[0], -np.inf), axis=axis, keepdims=True)
             terms = OPS["exp"].numpy(body[0] - top) * body[1]
             return np.sum(np.where(inside, terms, 0), axis=axis, keepdims=True).astype(dtype.numpy)
-        combine = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and}[p.kind]
+        combine = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and}[
+            p.kind
+        ]
         filled = np.where(inside, body[0], np.asarray(over_nothing(p.kind, dtype), dtype.numpy))
         result = combine.reduce(filled, axis=axis, keepdims=True, dtype=filled.dtype)
         if p.kind in ("max", "min") and dtype.is_float:
@@ -99,7 +103,11 @@ def regrouped_value(p: Pattern, s: Samples) -> Array:
                 return _hashed(plain) if s.dtypes[p.result].is_float else plain
             if p.op == "select":
                 return np.where(*args)
-            mixed = functools.reduce(lambda h, a: _scramble(h * np.uint64(3) + np.asarray(a).astype(np.uint64)), args, np.uint64(len(p.op) * 7919 + sum(map(ord, p.op))))
+            mixed = functools.reduce(
+                lambda h, a: _scramble(h * np.uint64(3) + np.asarray(a).astype(np.uint64)),
+                args,
+                np.uint64(len(p.op) * 7919 + sum(map(ord, p.op))),
+            )
             if OPS[p.op].commutative:
                 total = args[0].astype(np.uint64) + args[1].astype(np.uint64)
                 mixed = _scramble(total + np.uint64(sum(map(ord, p.op))))

@@ -124,7 +124,9 @@ def samples(rule: Rule, dtypes: Mapping[int, DType], count: int = MAX_SAMPLES) -
 
 def _extent(rule: Rule) -> int:
     """A bound past every index: products and sums of bounds need a longer axis."""
-    compound = any(isinstance(b, Apply) for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Reduction) for b in (p.lo, p.hi))
+    compound = any(
+        isinstance(b, Apply) for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Reduction) for b in (p.lo, p.hi)
+    )
     return EXTENT**2 + 1 if compound else EXTENT
 
 
