@@ -6,7 +6,7 @@ left side of `and` and `or` count for what they guard.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.errors import BoundsError, Span
@@ -25,6 +25,7 @@ def check_bounds(kernel: Kernel) -> tuple[Expr, ...]:
 
     Raises a BoundsError at the first access that is not proved to lie inside.
     """
+    kernel = replace(kernel, implied=())
     checker = _Checker(kernel)
     for access in accesses(kernel):
         checker.check(access)
