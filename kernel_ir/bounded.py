@@ -85,8 +85,22 @@ class BoundedNumbers:
             if e.op in ("neg", "abs", "min", "max", "fmin", "fmax") or e.op in UNROUNDED:
                 return self._licensed(value, bound)
             result = self._rounded(value, bound, name, max(0.5, op.ulp), 2.0**-51 if e.op == "erf" else OWN[name])
-            contracts = Flag.CONTRACT in self.flags and e.op == "mul"
-            return self.doubt(result, np.isinf(result[0]) & np.isfinite(value)) if contracts else result
+            return self._rearranged(e.op, result, args)
+
+    def _rearranged(self, op: str, result: Value, args: Sequence[Value]) -> Value:
+        """Unknown where the flags license another order of arithmetic, which overflows elsewhere: a * b / c as a * (b / c)."""
+        value = result[0]
+        reassoc = Flag.REASSOC in self.flags and op in ("add", "sub", "mul", "div", "fma", "powi")
+        arcp = Flag.ARCP in self.flags and op in ("mul", "div")
+        if not (reassoc or arcp or (Flag.CONTRACT in self.flags and op == "mul")):
+            return result
+        finite = np.logical_and.reduce([np.broadcast_to(np.isfinite(a[0]), value.shape) for a in args if a[0].dtype.kind == "f"])
+        lost = np.isinf(value) & finite
+        if reassoc and op in ("mul", "fma", "powi"):
+            lost = lost | np.isinf(value)
+        if reassoc and op in ("add", "sub"):
+            lost = lost | (np.isnan(value) & ~np.isnan(args[0][0]) & ~np.isnan(args[1][0]))
+        return self.doubt(result, lost)
 
     def _discrete(self, e: Call, args: Sequence[Value]) -> Value:
         value = np.asarray(OPS[e.op].numpy(*(a[0] for a in args)))
@@ -190,7 +204,11 @@ class BoundedNumbers:
         value, bound = body if mask is None else (np.where(mask, body[0], body[0].dtype.type(0)), np.where(mask, body[1], 0.0))
         total = value.sum(axis=axes, keepdims=True)
         size = np.where(np.isfinite(value), np.abs(value), 0).astype(np.float64)
-        return self.summed(total, over(bound, axes), over(size, axes), count(value, mask, axes), fmt)
+        result = self.summed(total, over(bound, axes), over(size, axes), count(value, mask, axes), fmt)
+        if Flag.REASSOC not in self.flags:
+            return result
+        overflows = np.isinf(result[0]) & np.isfinite(value).all(axis=axes, keepdims=True)
+        return self.doubt(result, overflows | (np.isnan(total) & ~np.isnan(value).any(axis=axes, keepdims=True)))
 
     def summed(self, total: Array, bound: Array, size: Array, count: Array, fmt: str) -> Value:
         """The sum of `count` terms in any grouping, from the sums of values, of bounds and of magnitudes of terms."""

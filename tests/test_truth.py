@@ -141,6 +141,20 @@ def test_flags_make_their_values_unknown(flag: str, value: float) -> None:
     assert one(text, a=value)[1] == 0.0 and math.isinf(one(text, flag, a=value)[1])
 
 
+@pytest.mark.parametrize(
+    ("text", "values", "flag"),
+    [
+        ("(a: f32, b: f32) -> (y: f32) { y = a * b / b }", {"a": 1e38, "b": 1e3}, "reassoc"),
+        ("(a: f32, b: f32) -> (y: f32) { y = (a + b) - a }", {"a": INF, "b": 1.0}, "reassoc"),
+        ("(a: f32, b: f32) -> (y: f32) { y = a * b - a }", {"a": 1e38, "b": 1e3}, "contract"),
+        ("(a: f32, b: f32) -> (y: f32) { y = b / a }", {"a": 1e-40, "b": 1e3}, "arcp"),
+        ("(x: f32[N]) -> (y: f32) { y = sum(i: x[i]) }", {"x": [3e38, 3e38]}, "reassoc"),
+    ],
+)
+def test_where_rearranging_overflows_elsewhere_is_unknown(text: str, values: dict[str, object], flag: str) -> None:
+    assert math.isinf(one(text, flag, **values)[1]) and one(text, **values)[1] == 0.0
+
+
 def test_folded_constants_may_be_rounded_under_flags() -> None:
     text = "(a: f32) -> (y: f32) { y = a * 0.1 }"
     assert one(text, "arcp", a=1.0)[1] > 2 * one(text, a=1.0)[1]
