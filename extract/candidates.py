@@ -17,7 +17,7 @@ from kernel_ir.nodes import Kernel
 from rewrites.adapter import Frozen
 from rewrites.decode import NotDecodable, decode
 from rewrites.encode import Encoding, NotEncodable, encode
-from rewrites.gather import gathered
+from rewrites.gather import gathered, passed
 from rewrites.rule import Rule
 from rewrites.saturate import Budget, Saturation, Stop, saturate, select, selects
 from rewrites.sharing import free_variables, ranges
@@ -82,7 +82,10 @@ def _selected(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget: 
         return frozen
     chosen = [{home: i for home, i in c.nodes.items() if i < len(frozen.nodes)} for _, c in search.choices(frozen)]
     selection = select(gathered(search.encoding, frozen, chosen), rules, budget)
-    return frozen if selection.frozen is None else selection.frozen
+    if selection.frozen is None:
+        return frozen
+    search.gathered = True
+    return selection.frozen
 
 
 def _story(saturation: Saturation) -> Iterator[str]:
@@ -101,6 +104,7 @@ class _Search:
         self.lengths = extents(encoding.terms, encoding.variables, sizes)
         self.stored: dict[str, DType] = {name: a.dtype for name, a in encoding.kernel.arrays.items()}
         self.notes: list[str] = []
+        self.gathered = False
 
     def _graph(self, frozen: Frozen, weighting: int) -> CostGraph:
         roots = tuple(dict.fromkeys(frozen.roots[i] for i in self.encoding.values()))
@@ -152,11 +156,11 @@ class _Search:
     def _rules(self, frozen: Frozen, choice: Choice) -> tuple[str, ...]:
         """Names of the rules that made what was chosen, or that found it equal to what the input said there."""
         used: set[int] = set()
-        chosen = set(choice.nodes.values())
-        passed = {home for i, home in enumerate(frozen.classes) if frozen.sources[i] == 0 and i not in chosen}
+        # A graph of gathered choices holds no more what they passed over, and knows `via` of nothing else.
+        left = frozenset(frozen.via) if self.gathered else passed(frozen, choice.nodes)
         for home, node in choice.nodes.items():
             if node < len(frozen.nodes) and frozen.sources[node]:
                 used.add(frozen.sources[node])
-            elif home in passed and home in frozen.via:
+            elif home in left and home in frozen.via:
                 used.add(frozen.via[home])
         return tuple(sorted({self.rules[number - 1] for number in used}))

@@ -25,18 +25,25 @@ def gathered(encoding: Encoding, frozen: Frozen, chosen: Sequence[Mapping[int, i
     facts: dict[Fact, None] = {}
     for choice in chosen:
         numbers: dict[int, int] = {}
+        left = passed(frozen, choice)
         for home in _children_first(frozen, choice, frozen.roots.values()):
             node = frozen.nodes[choice[home]]
             number = numbers[home] = dag.add(node.name, *_renumbered(node, numbers))
             if number == len(sources):
                 sources.append(frozen.sources[choice[home]])
             homes.setdefault(home, {})[number] = None
-            if home in frozen.via:
+            if home in frozen.via and home in left:
                 facts[Fact("via", (number,), frozen.via[home])] = None
     for same in homes.values():
         first, *rest = same
         facts.update({Fact("union", (first, other)): None for other in rest})
     return Gathered(replace(encoding, terms=tuple(dag.terms), facts=(*encoding.facts, *facts)), tuple(sources))
+
+
+def passed(frozen: Frozen, choice: Mapping[int, int]) -> frozenset[int]:
+    """The classes in which the input had a form that the choice passes over."""
+    chosen = set(choice.values())
+    return frozenset(home for i, home in enumerate(frozen.classes) if frozen.sources[i] == 0 and i not in chosen)
 
 
 def _renumbered(node: Term, numbers: Mapping[int, int]) -> list[int | str]:

@@ -67,6 +67,7 @@ def test_a_chain_of_products_is_done_in_the_cheaper_order() -> None:
 def test_index_arithmetic_vanishes_without_flags() -> None:
     best = cheapest(found(kernel("reshape_scale")))
     assert "//" not in str(best.kernel) and "%" not in str(best.kernel)
+    assert {"div_of_mod", "mod_of_mod"} <= set(best.rules)
 
 
 def test_a_product_and_a_sum_fuse_with_contract_alone() -> None:
