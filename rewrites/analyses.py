@@ -1,4 +1,4 @@
-"""Turns the op table's facts into egglog rules for the analyses: integer intervals, exact (non-wrapping) nodes, order, float facts, folding.
+"""Turns the op table's facts into egglog rules for the analyses: intervals, exact (non-wrapping) nodes, order, float facts, folding.
 
 All are rules of the ruleset `analysis`, run to saturation between other phases. Each fact is about the value of an e-class, but for
 `nw_add`, `nw_sub`, `nw_mul`, `nw_neg`: they are about one e-node, whose exact result is what the machine computes. (A class could hold

@@ -85,7 +85,7 @@ class _Elaborator:
     def pattern(self, e: syntax.SyntaxExpr, indices: frozenset[str] = frozenset()) -> Pattern:
         """The typed pattern of an expression inside the reductions over `indices`."""
         match e:
-            case syntax.Group():
+            case syntax.Group() | syntax.Expanded():
                 return self.pattern(e.body, indices)
             case syntax.Number():
                 return self.number(e.value)
@@ -138,10 +138,8 @@ class _Elaborator:
         t = self.types.fresh(op.types.value)
         for letter, (arg, place) in zip(letters, args, strict=True):
             self.types.unify(type_of(arg), {"T": t, "x": t, "b": self.bool, "i": self.i64}[letter], place)
-        if op.cast is not None:
-            result = self.types.fresh((DTYPES[op.cast.reads_as],))
-        else:
-            result = {"T": t, "b": self.bool, "i": self.i64}[out]
+        results = {"T": t, "b": self.bool, "i": self.i64}
+        result = results[out] if op.cast is None else self.types.fresh((DTYPES[op.cast.reads_as],))
         return Apply(op.name, tuple(arg for arg, _ in args), t, result)
 
     def comparison(self, e: syntax.Compare, indices: frozenset[str]) -> Pattern:
@@ -191,7 +189,7 @@ class _Elaborator:
         match g:
             case syntax.Absent():
                 return [Guard("absent", (Index(g.index.name, self.i64), self.name(g.variable, frozenset())), g.span)]
-            case syntax.Group():
+            case syntax.Group() | syntax.Expanded():
                 return self.guard(g.body)
             case syntax.Compare():
                 return [self.compared(_COMPARE[op], a, b, g.span) for op, a, b in zip(g.ops, g.operands[:-1], g.operands[1:], strict=True)]

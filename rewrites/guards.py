@@ -90,7 +90,7 @@ def conditions(guard: Guard, context: Context) -> Ways:
         case "nowrap":
             return _nowrap(a, context)
         case kind if kind in COMPARISONS:
-            return _comparison(kind, *guard.args, context)
+            return _comparison(kind, a, guard.args[1], context)
         case kind if context.letter(_type(a)) == "f" or kind == "nonzero":
             return ((f"({_FACTS[kind]} {context.term(a)})",),)
         case "nonneg":

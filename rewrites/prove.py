@@ -1,8 +1,8 @@
 """Turns a rule into a verdict by evaluating both sides on edge grids, in the arithmetic that its licence speaks of.
 
 Without flags both sides must have equal bits (NaN payloads apart). With `nnan`, `ninf`, `nsz` alone, equal bits but for what they
-exclude. With any other flag the sides must agree over the reals, at 50 digits, where they are defined. An unflagged rule over a float sum may only
-regroup it: its float operations are left uninterpreted, its sums are multisets.
+exclude. With any other flag the sides must agree over the reals, at 50 digits, where they are defined. An unflagged rule over a
+float sum may only regroup it: its float operations are left uninterpreted, its sums are multisets.
 """
 
 import zlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import numpy as np
+import numpy
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
@@ -19,6 +19,9 @@ from rewrites.pattern import Apply, Lit, Reduction, Var, subpatterns
 from rewrites.prove_meaning import bits_value, guard_holds, real_value, regrouped_value
 from rewrites.prove_values import Samples, assignments, bound_variables, dependence, samples
 from rewrites.rule import Rule
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
+Random = Any  # a NumPy Generator
 
 Method = Literal["bits", "regroup", "real"]
 EXCLUSIONS: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
@@ -95,7 +98,7 @@ def _by_bits(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     s = samples(rule, dtypes)
     good = _licensed(rule, s)
     seen: list[Any] = []
-    left = bits_value(rule.lhs, s, seen)
+    bits_value(rule.lhs, s, seen)
     if rule.needs:
         good = good & _not_excluded(rule.needs, [*seen, *s.values.values()], len(good))
     zeros = (0.0, -0.0) if _chooses_zeros(rule) else (0.0,)
@@ -161,16 +164,16 @@ def _shown(x: Any, at: int) -> str:
 
 
 def _over_the_reals(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
-    import mpmath
+    import mpmath  # pyright: ignore[reportMissingTypeStubs]
 
-    mp = mpmath.mp.clone()
+    mp: Any = mpmath.mp.clone()
     mp.dps = DIGITS
     rng = np.random.default_rng(zlib.crc32(rule.name.encode()))
     depends, bounds = dependence(rule), bound_variables(rule)
     kinds = {p.name: dtypes[p.type] for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Var)}
     # A constant such as log2(e) is itself rounded to a double.
     literals = [p.value for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Lit)]
-    digits = DIGITS // 2 if all(v == v and abs(v) == np.inf or (v * 4) % 1 == 0 for v in literals) else 14
+    digits = DIGITS // 2 if all(abs(v) == np.inf or (v * 4) % 1 == 0 for v in literals) else 14
     count = 0
     for _ in range(POINTS * 4):
         env = {name: _drawn(mp, rng, kinds[name], name in bounds, depends[name]) for name in sorted(kinds)}
@@ -196,7 +199,7 @@ def _agree(left: Any, right: Any, digits: int, mp: Any) -> bool:
     return abs(left - right) <= mp.mpf(10) ** -digits * (1 + abs(left) + abs(right))
 
 
-def _drawn(mp: Any, rng: np.random.Generator, dtype: DType, is_bound: bool, depends: frozenset[str]) -> Callable[[Mapping[str, int]], Any]:
+def _drawn(mp: Any, rng: Random, dtype: DType, is_bound: bool, depends: frozenset[str]) -> Callable[[Mapping[str, int]], Any]:
     """A random value for a variable: one for each setting of the indices that it depends on."""
     sign, scale = rng.choice([1.0, 1.0, -1.0]), rng.choice([0.25, 1.0, 3.0])
     memory: dict[tuple[tuple[str, int], ...], Any] = {}

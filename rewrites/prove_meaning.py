@@ -1,16 +1,19 @@
 """Turns a pattern and sampled values into its value: by bits, over the reals, or with sums as uninterpreted multisets."""
 
 import functools
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import numpy as np
+import numpy
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS, REDUCTIONS
 from rewrites.guards import COMPARISONS, WRAPPING, Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns, type_of
 from rewrites.prove_values import Samples
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 
 Array = Any
 Real = Any  # an mpmath number, an int or a bool; None where it is undefined
@@ -91,7 +94,7 @@ def over_nothing(kind: str, dtype: DType) -> Any:
 
 
 def regrouped_value(p: Pattern, s: Samples) -> Array:
-    """The value as a 64-bit hash in which float operations are uninterpreted, and a float sum or product a commutative sum of its terms' hashes."""
+    """The value as a 64-bit hash: float operations are uninterpreted, a float sum or product adds its terms' hashes."""
     match p:
         case Var() | Index() | Lit():
             return _hashed(bits_value(p, s)) if s.dtypes[p.type].is_float else bits_value(p, s)
@@ -160,15 +163,23 @@ def real_value(p: Pattern, env: Mapping[str, Any], indices: Mapping[str, int], m
             return _real_reduction(p.kind, rows, mp)
 
 
-_REAL: Final[Mapping[str, Any]] = {
-    "and": lambda mp, a, b: a and b,
-    "or": lambda mp, a, b: a or b,
-    "not": lambda mp, a: not a,
-    "select": lambda mp, c, a, b: a if c else b,
-    "f16": lambda mp, a: a,
-    "bf16": lambda mp, a: a,
-    "convert": lambda mp, a: a,
-}
+def _real_and(_mp: Any, a: Any, b: Any) -> Any:
+    return a and b
+
+
+def _real_or(_mp: Any, a: Any, b: Any) -> Any:
+    return a or b
+
+
+def _real_not(_mp: Any, a: Any) -> Any:
+    return not a
+
+
+def _real_select(_mp: Any, c: Any, a: Any, b: Any) -> Any:
+    return a if c else b
+
+
+_REAL: Final[Mapping[str, Callable[..., Any]]] = {"and": _real_and, "or": _real_or, "not": _real_not, "select": _real_select}
 
 
 def _real_op(p: Apply, args: list[Any], mp: Any) -> Real:
@@ -243,13 +254,21 @@ def guard_holds(g: Guard, s: Samples) -> Array:
                 raise AssertionError(g.kind)
 
 
-_INTEGER: Final[Mapping[str, Any]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "neg": lambda a: -a,
-    "mod": lambda a, b: np.where(b == 0, 0, a % np.where(b == 0, 1, b)),
-    "floordiv": lambda a, b: np.where(b == 0, 0, a // np.where(b == 0, 1, b)),
+def _whole_mod(a: Any, b: Any) -> Any:
+    return np.where(b == 0, 0, a % np.where(b == 0, 1, b))
+
+
+def _whole_div(a: Any, b: Any) -> Any:
+    return np.where(b == 0, 0, a // np.where(b == 0, 1, b))
+
+
+_INTEGER: Final[Mapping[str, Callable[..., Any]]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "mod": _whole_mod,
+    "floordiv": _whole_div,
     "min": np.minimum,
     "max": np.maximum,
 }

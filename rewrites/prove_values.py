@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
+import numpy
 
 from kernel_ir.dtypes import BOOL, DType
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
 from rewrites.rule import Rule
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
+Random = Any  # a NumPy Generator
 
 Array = Any  # an ndarray: its dtype is the rule's, known only as data
 MAX_SAMPLES: Final = 16_000
@@ -110,7 +113,7 @@ def samples(rule: Rule, dtypes: Mapping[int, DType], count: int = MAX_SAMPLES) -
     extent = _extent(rule)
     values: dict[str, Array] = {}
     if not indices and np.prod([float(len(g)) for g in grids.values()]) <= count:
-        mesh = np.meshgrid(*grids.values(), indexing="ij") if names else []
+        mesh: list[Array] = list(np.meshgrid(*grids.values(), indexing="ij")) if names else []
         values = {n: m.ravel() for n, m in zip(names, mesh, strict=True)}
     else:
         total = count if not indices else count // 8
@@ -130,7 +133,7 @@ def _extent(rule: Rule) -> int:
     return EXTENT**2 + 1 if compound else EXTENT
 
 
-def _with(grid: Array, numbers: set[bool | int | float], more: int, rng: np.random.Generator) -> Array:
+def _with(grid: Array, numbers: set[bool | int | float], more: int, rng: Random) -> Array:
     """The grid with the rule's own literals, their neighbours, and some random numbers."""
     if grid.dtype == bool:
         return grid
@@ -143,7 +146,7 @@ def _with(grid: Array, numbers: set[bool | int | float], more: int, rng: np.rand
     return np.unique(np.concatenate([grid, np.array(fitting, grid.dtype), rng.integers(info.min, info.max, more, grid.dtype)]))
 
 
-def _mixed(drawn: Array, dtype: DType, rng: np.random.Generator) -> Array:
+def _mixed(drawn: Array, dtype: DType, rng: Random) -> Array:
     """Half of the draws stay edges; the rest become ordinary random numbers, zeros or small integers."""
     if dtype is BOOL:
         return drawn

@@ -13,7 +13,25 @@ from tests.conftest import SHARED
 
 FILES = ("fpcore_core.json", "fpcore_extended.json")
 FUNCTIONS = {"fabs": "abs", "pow": "**", "neg": "-"}
-KNOWN = {"sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "cbrt", "hypot", "log1p", "log2"}
+KNOWN = {
+    "sqrt",
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "cbrt",
+    "hypot",
+    "log1p",
+    "log2",
+}
 KNOWN |= {"floor", "fma", "fmin", "fmax", "+", "-", "*", "/", "neg", "fabs", "pow", "if", "<", "<=", ">", ">=", "==", "or"}
 EVERY = 8
 """Every eighth kernel is optimized too: the whole set takes minutes."""
@@ -77,7 +95,9 @@ def bound(k, case):
 
 def close(value, wanted, allowed):
     with np.errstate(invalid="ignore"):
-        return (value == wanted) | (np.isnan(value) & np.isnan(wanted)) | (np.abs(value - wanted) <= allowed + 4 * np.spacing(np.abs(wanted)))
+        return (
+            (value == wanted) | (np.isnan(value) & np.isnan(wanted)) | (np.abs(value - wanted) <= allowed + 4 * np.spacing(np.abs(wanted)))
+        )
 
 
 needs_data = pytest.mark.skipif(not cases(), reason="../shared/data is not there: the public data are not part of the repository")
