@@ -207,16 +207,6 @@ class Session:
         via = {reader.numbers[r.inputs[0]]: self.egraph.value_to_i64(r.output) for r in found if r.inputs[0] in reader.numbers}
         return Frozen(tuple(nodes), tuple(classes), tuple(free), roots, tuple(sources), via)
 
-    def check(self, text: str) -> bool:
-        """Whether the egglog facts in `text` hold."""
-        from egglog import bindings as egg
-
-        try:
-            self.egraph.run_program(*self.egraph.parse_program(f"(check {text})"))
-        except egg.EggSmolError:
-            return False
-        return True
-
     def _run(self, *commands: Any) -> list[Any]:
         return self.egraph.run_program(*commands)
 

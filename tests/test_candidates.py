@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from extract.candidates import Candidate, Candidates, candidates
 from kernel_ir import testing
@@ -116,6 +117,13 @@ def test_each_seed_is_sound() -> None:
         proposed = candidates(k, REASSOC, {}, None, default_rules(), PATIENT, seed)
         for c in proposed.candidates:
             testing.assert_equivalent(k, c.kernel, fast_math=REASSOC, max_examples=2, seed=1)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(testing.kernels())
+def test_drawn_kernels_keep_their_meaning(k: Kernel) -> None:
+    for candidate in found(k).candidates[1:]:
+        testing.assert_equivalent(k, candidate.kernel, max_examples=2, seed=1)
 
 
 def test_licences_limit_the_rules() -> None:
