@@ -1,5 +1,6 @@
 """A plan for a GPU becomes source text, PTX, and a callable: on the GPU, or on the CPU from the very same kernels (`cuda-on-cpu`)."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -12,6 +13,7 @@ from backends.cuda_source import Emitted, cuda_source
 from backends.simt_run import SimtKernel
 from kernel_ir.errors import TargetError
 from kernel_ir.plan import Plan
+from kernel_ir.shapes import open_sizes
 
 DEFAULT: Final = "sm_80"
 
@@ -33,6 +35,9 @@ class CudaKernel:
         self.contract = "contract" in plan.fast_math
         self._emitted: Emitted = cuda_source(plan)
         self._run: Callable[..., Any] | None = None
+        positional = [inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in plan.kernel.params]
+        keyword = [inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY) for size in open_sizes(plan.kernel)]
+        self.__signature__ = inspect.Signature([*positional, *keyword])
 
     @property
     def source(self) -> str:

@@ -206,7 +206,7 @@ def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
 def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
     module = _parse(llvm, "\n".join(map(_without_inline_ptx, lowered.modules)), machine)
     if any(f.name.startswith("__nv_") for f in module.functions):
-        module.link_in(_parse(llvm, _libdevice(), machine))
+        module.link_in(llvm.parse_bitcode(_libdevice()))
     entry = module.get_function(lowered.entry)
     thunk = _thunk(lowered.entry, [str(argument.type) for argument in entry.arguments])
     module.link_in(_parse(llvm, runtime.RUNTIME + thunk, machine))
@@ -218,8 +218,8 @@ def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
     return module
 
 
-def _parse(llvm: Any, code: str | bytes, machine: Any) -> Any:
-    module = llvm.parse_bitcode(code) if isinstance(code, bytes) else llvm.parse_assembly(code)
+def _parse(llvm: Any, text: str, machine: Any) -> Any:
+    module = llvm.parse_assembly(text)
     for function in module.functions:
         if function.is_declaration and function.name.startswith("llvm.nvvm."):
             # Under its own name LLVM would look for a GPU instruction.
@@ -254,9 +254,13 @@ _INLINE: Final = re.compile(
 
 @functools.cache
 def _libdevice() -> bytes:
-    """libdevice as bitcode without inline PTX."""
+    """libdevice as bitcode without inline PTX, each function to be linked only where it is called."""
     llvm = _llvm()
-    return llvm.parse_assembly(_without_inline_ptx(str(llvm.parse_bitcode(libdevice())))).as_bitcode()
+    module = _parse(llvm, _without_inline_ptx(str(llvm.parse_bitcode(libdevice()))), _machine())
+    for function in module.functions:
+        if not function.is_declaration:
+            function.linkage = "linkonce_odr"
+    return module.as_bitcode()
 
 
 def _thunk(entry: str, kinds: list[str]) -> str:

@@ -74,13 +74,13 @@ def kernels() -> dict[str, Kernel]:
 
 @cache
 def plans(name: str) -> tuple[Plan, ...]:
-    """Every mapping with the most fusion, and the plainest of the other groupings."""
+    """Every mapping with the most fusion, and the plainest without any."""
     from extract.schedule_cuda import cuda_plans
 
-    found = cuda_plans(kernels()[name], "cuda-on-cpu", {})
+    # Small sizes to expect: blocks of two warps do all that larger ones do.
+    found = cuda_plans(kernels()[name], "cuda-on-cpu", dict.fromkeys(kernels()[name].sizes, 64))
     most = [p for p in found if p.schedule[0] == ("fusion", "most")]
-    rest = {p.schedule[0]: p for p in found if p.schedule[0] != ("fusion", "most")}
-    return (*most, *rest.values())
+    return (*most, *[p for p in found if p.schedule[0] == ("fusion", "none")][:1])
 
 
 CASES = [(name, "-".join(how for _, how in p.schedule), n) for name in kernels() for n, p in enumerate(plans(name))]
@@ -88,15 +88,16 @@ CASES = [(name, "-".join(how for _, how in p.schedule), n) for name in kernels()
 
 @pytest.mark.parametrize(("name", "how", "number"), CASES, ids=[f"{name}-{how}" for name, how, _ in CASES])
 def test_cuda_code_computes_what_the_kernel_says(name: str, how: str, number: int) -> None:
-    from backends.cuda import build
+    from backends.cuda import CudaOnCpu, build
     from backends.target import target
     from kernel_ir.compiled import Compiled
     from kernel_ir.testing import quick_check
 
     kernel, plan = kernels()[name], plans(name)[number]
-    for seed in (0, 7):
-        run = build(plan, "cuda-on-cpu", seed=seed)
-        quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), seed=seed, examples=3)
+    run = build(plan, "cuda-on-cpu")
+    assert isinstance(run, CudaOnCpu)
+    for run.seed in (0, 7):
+        quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), seed=run.seed, examples=2)
 
 
 LARGE = [
