@@ -7,6 +7,9 @@ one node that wraps and another that does not.) egglog's i64 arithmetic is check
 
 from typing import Final
 
+from kernel_ir.dtypes import F64
+from kernel_ir.nodes import const
+
 I32_CODE, I64_CODE = 1, 2
 SIZE_LIMIT: Final = 2**47 - 1
 """A size of an array that lies in memory: 47 bits address all of user space."""
@@ -16,6 +19,7 @@ DECLARATIONS: Final = (
     "(relation nw_sub (i64 E E))",
     "(relation nw_mul (i64 E E))",
     "(relation nw_neg (i64 E))",
+    "(function reciprocal (E) i64 :merge old)",
     "(function least (i64) i64 :no-merge)",
     "(function greatest (i64) i64 :no-merge)",
 )
@@ -282,6 +286,8 @@ def _folding() -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
     for op, symbol in _COMPARE.items():
         row(f"{op}_true", f"(i_{op} t (Lit t x) (Lit t y))", f"({symbol} x y)", "(= v 1)", ty="0")
         row(f"{op}_false", f"(i_{op} t (Lit t x) (Lit t y))", f"({_INVERSE[symbol]} x y)", "(= v 0)", ty="0")
+    # `reciprocal` knows the kernel's own float literals, each rounded in its dtype (folding.py).
+    row("reciprocal", f"(f_div t (Lit t {const(1.0, F64).bits}) c)", "(= v (reciprocal c))")
     row("and", "(b_and 0 (Lit 0 x) (Lit 0 y))", "(= v (& x y))", ty="0")
     row("or", "(b_or 0 (Lit 0 x) (Lit 0 y))", "(= v (| x y))", ty="0")
     row("not", "(b_not 0 (Lit 0 x))", "(= v (- 1 x))", ty="0")

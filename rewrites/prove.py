@@ -49,7 +49,7 @@ def check_rule(rule: Rule) -> Verdict:
     >>> from rewrites.books import load_book
     >>> right, wrong = load_book("rule a: x * 1.0 => x\\nrule b: x + 0.0 => x\\n")
     >>> check_rule(right).holds, check_rule(wrong).holds, check_rule(wrong).why
-    (True, False, 'f32 x=-0.0: -0.0 is not 0.0')
+    (True, False, 'f32 x=-0.0: 0.0 is not -0.0')
     """
     verdict = _checked(rule)
     if not verdict.holds or not rule.needs:
