@@ -74,7 +74,7 @@ class CudaKernel:
                     f"{self.name} is compiled for {self.architecture}, but no GPU is here to run it",
                     hint='compile with target="cuda-on-cpu" to run the same kernels on the CPU, or read .ptx',
                 )
-            self._run = _entry(_load(self.source), self.name, self.source)
+            self._run = _entry(_load(self.source), self.source)
         with warnings.catch_warnings():
             # A small problem has few blocks: that is no fault of the caller's.
             warnings.filterwarnings("ignore", r"Grid size \d+ will likely result in GPU under-utilization")
@@ -96,7 +96,7 @@ class CudaOnCpu(CudaKernel):
                 namespace[width] = tuple(_Launcher(kernel, self) for kernel in namespace[width])
             namespace["device_array"] = _poisoned
             namespace["to_device"] = _host_copy
-            self._run = _entry(namespace, self.name, self.source)
+            self._run = _entry(namespace, self.source)
         return self._run(*arguments, **sizes)
 
 
@@ -135,10 +135,9 @@ def _load(source: str) -> dict[str, Any]:
     return namespace
 
 
-def _entry(namespace: dict[str, Any], name: str, source: str) -> Callable[..., Any]:
+def _entry(namespace: dict[str, Any], source: str) -> Callable[..., Any]:
     """The module's last function: the kernel's, whatever Python let it be called."""
-    written = source[source.rindex("\ndef ") :].removeprefix("\ndef ").partition("(")[0]
-    return namespace[name] if written == name else namespace[written]
+    return namespace[source[source.rindex("\ndef ") :].removeprefix("\ndef ").partition("(")[0]]
 
 
 class _Launcher:

@@ -20,6 +20,7 @@ from kernel_ir.plan import (
     FoldLoop,
     Join,
     Launch,
+    Leave,
     Let,
     Loop,
     LoopKind,
@@ -125,7 +126,11 @@ class KernelBody:
                 value = f"int64({value}) + {low}" if loop.index in self.e.wide else f"index({value} + {low})"
             if re.search(rf"\b{name}\b", body):
                 lines.append("    " * self.depth + f"{name} = {value}")
-            rest = f"index({rest} // {length})"
+            if number > 1:
+                lines.append("    " * self.depth + f"rest = index({rest} // {length})")
+                rest = "rest"
+            else:
+                rest = f"index({rest} // {length})"
         return lines
 
     def _length(self, loop: Loop) -> str:
@@ -164,7 +169,7 @@ class KernelBody:
                 self._fold(node)
             case Barrier(scope):
                 self.line("cuda.syncthreads()" if scope == "block" else "cuda.syncwarp()")
-            case Alloc() | Matmul():
+            case Alloc() | Leave() | Matmul():
                 raise TargetError(f"a plan for CUDA holds a {type(node).__name__.lower()}, which it cannot run")
 
     def _block(self, head: str, body: Sequence[Node]) -> None:

@@ -68,6 +68,7 @@ class _Kernel:
     """One kernel function: its text, its arguments as `launch` passes them, and the text of its number of points."""
 
     name: str
+    threads: int
     text: list[str]
     call: str
     points: str
@@ -90,8 +91,8 @@ class _Module:
     def emitted(self) -> Emitted:
         calls = self._steps(self.plan.steps, ())
         names = [k.name for k in self.kernels]
-        made = ", ".join(f"cuda.jit({k.name}, launch_bounds={_threads(k.text[0])}, lto=False)" for k in self.kernels)
-        lines = [line for k in self.kernels for line in (*k.text[1:], "")]
+        made = ", ".join(f"cuda.jit({k.name}, launch_bounds={k.threads}, lto=False)" for k in self.kernels)
+        lines = [line for k in self.kernels for line in (*k.text, "")]
         factory = [
             "def kernels(index):",
             '    """The kernels, with sizes and positions of the unsigned integer type `index`."""',
@@ -137,7 +138,7 @@ class _Module:
         body = KernelBody(launch, expressions)
         lines = body.text()
         self.helpers |= expressions.helpers
-        self.bounds |= {self._host(bound): None for bound in expressions.bounds}
+        self.bounds |= {_bare(self._host(bound)): None for bound in expressions.bounds}
         self.bits |= body.bits
         used = frozenset(re.findall(r"\w+", "\n".join(lines)))
         parameters: list[str] = []
@@ -150,10 +151,10 @@ class _Module:
                 kinds.append(kind)
         name = self._unique(f"{self._name(self.kernel.name)}_{launch.name}")
         head = ["    noalias()"] if self.noalias and any(k.endswith("]") for k in kinds) else []
-        text = [str(launch.threads), f"def {name}({', '.join(parameters)}):", *head, *lines]
+        text = [f"def {name}({', '.join(parameters)}):", *head, *lines]
         points = " * ".join(self._extent(loop.lo, loop.hi) for loop in grid_of(launch).loops)
         self.bounds |= {points: None}
-        return _Kernel(name, text, ", ".join(arguments), points, f"void({', '.join(kinds)})")
+        return _Kernel(name, launch.threads, text, ", ".join(arguments), points, f"void({', '.join(kinds)})")
 
     def _candidates(self, rounds: tuple[str, ...]) -> list[tuple[str, str, str]]:
         """What a kernel may take, in order: (name inside, text at the call, numba type)."""
@@ -213,7 +214,7 @@ class _Module:
                 lines.append(f"    {name} = {name}.reshape(-1)")
             if shape:
                 products[" * ".join(_factor(s) for s in shape)] = None
-        bounds = list(dict.fromkeys([*products, *self.bounds]))
+        bounds = [b for b in dict.fromkeys([*products, *self.bounds]) if not b.isdigit()]
         largest = f"max({', '.join(bounds)})" if len(bounds) > 1 else (bounds or ["0"])[0]
         kernels = f"({', '.join(names)},)" if len(names) == 1 else f"({', '.join(names)})"
         lines.append(f"    index, {kernels} = (np.uint32, narrow) if {largest} < {_NARROW_LIMIT} else (np.uint64, wide)")
@@ -226,8 +227,8 @@ class _Module:
         parameters = [*(self._name(p.name) for p in kernel.params), *(["*", *loose] if loose else [])]
         lines = [f"def {self._name(kernel.name)}({', '.join(parameters)}):"]
         arrays = [p for p in kernel.params if p.name in self.buffers]
-        names = ", ".join(self._name(p.name) for p in arrays)
-        host = f"all(isinstance(array, np.ndarray) for array in ({names},))" if arrays else "True"
+        names = ", ".join(self._name(p.name) for p in arrays) + ("," if len(arrays) == 1 else "")
+        host = f"all(isinstance(array, np.ndarray) for array in ({names}))" if arrays else "True"
         lines.append('    """NumPy arrays give NumPy arrays; with an array on the device, the results stay there."""')
         lines.append(f"    host = {host}")
         lines += [f"    {self._name(step.size)} = {self._solved(step)}" for step in solution(kernel, frozenset(given)).steps]
@@ -351,8 +352,14 @@ def _factor(text: str) -> str:
     return text if text.isidentifier() or text.isdigit() or text.startswith(("(", "min(", "max(")) else f"({text})"
 
 
-def _threads(text: str) -> int:
-    return int(text)
+def _bare(text: str) -> str:
+    """The text without parentheses around the whole."""
+    depth = 0
+    for position, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and position < len(text) - 1:
+            return text
+    return text[1:-1] if text.startswith("(") else text
 
 
 def _numpy_type(b: Buffer) -> str:

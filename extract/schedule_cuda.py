@@ -48,14 +48,14 @@ ATOMIC: Final = (I32, I64, F32, F64)
 _JOINED: Final[dict[AssignOp, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
 _WORDS: Final = """
     bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
-    np other part place point points row seen swapped found thread types value uint16 uint32 uint64 uint8 warp wide
+    np other part place point points rest row seen swapped found thread types value uint16 uint32 uint64 uint8 warp wide
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
 
 
 def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[Plan, ...]:
-    """Every schedule of `kernel` that is worth costing for a GPU, the plainest (one point a thread, no fusion) last.
+    """Every schedule of `kernel` that is worth costing for a GPU, in a fixed order, each once.
 
     `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct.
     """
