@@ -16,8 +16,8 @@ from rewrites.saturate import Budget, saturate
 from tests.conftest import SHARED
 
 LIMIT = 2**15
-BUDGET = Budget(seconds=20.0, nodes=3_000, rounds=8)
-UNPROVED_ALLOWED = 20
+BUDGET = Budget(seconds=20.0, nodes=2_000, rounds=6)
+UNPROVED_ALLOWED = 16
 INFIX = {"+": "+", "-": "-", "*": "*", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "==", "!=": "!=", "&&": "and", "||": "or"}
 
 
