@@ -2,7 +2,7 @@
 
 Waits are checked strictly. A barrier that some threads of a block never reach, lanes that a warp operation names and that never come, and
 threads at different barriers raise SimtError. Shared memory starts as NaN bits, and a seed shuffles the order of the threads, so that a
-missing barrier shows in the result.
+missing barrier shows in the result: warps run ahead of each other as far as barriers let them.
 """
 
 import ctypes
@@ -83,7 +83,7 @@ class SimtKernel:
         while True:
             ready = np.flatnonzero(waits.state == runtime.RUNNABLE).astype(np.int64)
             if ready.size:
-                order = ready if random is None else random.permutation(ready)
+                order = _next(ready, random)
                 self._round(order.ctypes.data, order.size)
             if (waits.state == runtime.RETURNED).all():
                 return
@@ -157,6 +157,16 @@ class _Waits:
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         return f"{self.kernel}: divergent barrier: of the {self.threads} threads of a block, {told}"
+
+
+def _next(ready: np.ndarray[Any, Any], random: np.random.Generator | None) -> np.ndarray[Any, Any]:
+    """Which threads run next: the first warp alone, or some warps in random order. In lock step no warp would overtake another."""
+    warps = ready // WARP
+    if random is None:
+        return ready[warps == warps[0]]
+    present = np.unique(warps)
+    chosen = present[random.random(present.size) < 0.5]
+    return random.permutation(ready[np.isin(warps, chosen if chosen.size else present[:1])])
 
 
 def _aligned(items: int, dtype: type[np.generic]) -> np.ndarray[Any, Any]:

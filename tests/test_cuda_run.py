@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 import kernel_ir as kir
+from kernel_ir.generate import kernels as drawn_kernels
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 
@@ -153,3 +155,31 @@ def test_running_exponentials_of_minus_infinity() -> None:
         y = build(plan, "cuda-on-cpu")(x, v)
         assert np.array_equal(y, np.array([3.0, np.nan, np.nan, np.nan], np.float32), equal_nan=True)
         assert build(plan, "cuda-on-cpu")(np.zeros((2, 0), np.float32), np.zeros(0, np.float32)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_generated_code_without_one_of_its_barriers_is_caught(seed: int) -> None:
+    from backends.cuda import build
+
+    x = np.arange(1, 4 * 130 + 1, dtype=np.float32).reshape(4, 130) / 100
+    (plan,) = (p for p in plans("softmax") if p.schedule == (("fusion", "most"), ("map", "block")))
+    whole, broken = (build(plan, "cuda-on-cpu", seed=seed) for _ in range(2))
+    assert broken.source.count("cuda.syncthreads()") == 2
+    source = whole.source.replace("cuda.syncthreads()", "cuda.syncwarp()", 1)
+    broken._emitted = type(broken._emitted)(source, broken._emitted.signatures)
+    assert np.isfinite(whole(x)).all()
+    assert not np.allclose(broken(x), whole(x), equal_nan=True)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(drawn_kernels())
+def test_drawn_kernels(kernel: Kernel) -> None:
+    from backends.cuda import build
+    from backends.target import target
+    from extract.schedule_cuda import cuda_plans
+    from kernel_ir.compiled import Compiled
+    from kernel_ir.testing import quick_check
+
+    for plan in cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))[:2]:
+        run = build(plan, "cuda-on-cpu", seed=3)
+        quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), examples=2)
