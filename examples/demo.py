@@ -40,7 +40,9 @@ def main() -> None:
     times = alternating({"kir": lambda: fast(x=x), "NumPy by hand": lambda: numpy_softmax(x), "the kernel as written": lambda: plain(x=x)})
     table = Table("", "median", "quartiles", "kir is faster by")
     for name, timing in times.items():
-        table.add_row(name, readable(timing.median), f"{readable(timing.low)} – {readable(timing.high)}", f"{times['kir'].ratio(timing):.2f}×")
+        table.add_row(
+            name, readable(timing.median), f"{readable(timing.low)} – {readable(timing.high)}", f"{times['kir'].ratio(timing):.2f}×"
+        )
     out.print(table)
     out.print(f"greatest relative error against float64: {error:.2g}")
 

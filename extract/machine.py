@@ -89,6 +89,12 @@ def load_machine(name: str) -> Machine:
     return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra)
 
 
+def machine_text(name: str) -> str:
+    """The file of the machine called `name`, its sources in comments. Raises TargetError as `load_machine` does."""
+    load_machine(name)
+    return (files("extract") / "targets" / f"{name}.toml").read_text("utf-8")
+
+
 def machine_names() -> tuple[str, ...]:
     """Every machine that has a file, sorted."""
     return tuple(sorted(p.name.removesuffix(".toml") for p in (files("extract") / "targets").iterdir() if p.name.endswith(".toml")))

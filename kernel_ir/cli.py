@@ -40,7 +40,7 @@ def _kernel(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--target", metavar="T", help="numpy, cpu, cuda, cuda:sm_75|sm_80|sm_90, cuda-on-cpu (default: cuda if a device is here, else cpu)")
+    parser.add_argument("--target", metavar="T", help="see `kir targets` (default: cuda if a device is here, else cpu)")
 
 
 def _seed(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     _sizes(parser)
     _seed(parser)
     parser.add_argument("--tolerance", metavar="T", type=float, help="bound on the added relative error, against higher precision")
-    parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book besides the built-in ones; may be given again")
+    parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
 
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"kir {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    optimize = commands.add_parser("optimize", help="rewrite the kernels of a file", description="Writes the optimized kernels to standard output.")
+    optimize = commands.add_parser("optimize", help="rewrite the kernels of a file", description="Writes the optimized kernels.")
     optimize.add_argument("file", metavar="FILE", help="a .kir file, or - for standard input")
     _optimizing(optimize)
     optimize.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     optimize.add_argument("--no-check", action="store_true", help="do not check the result against the original before writing it")
     _json(optimize)
 
-    emit = commands.add_parser("emit", help="the code of the kernels as they stand", description="Writes backend source of the kernels as they are.")
+    emit = commands.add_parser("emit", help="the code of the kernels as they stand", description="Writes code of the kernels as they are.")
     emit.add_argument("file", metavar="FILE")
     _kernel(emit)
     _target(emit)
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     emit.add_argument("--emit", choices=("python", "ptx"), default="python", help="what to write (default python)")
     _json(emit)
 
-    check = commands.add_parser("check", help="are the kernels of two files equal?", description="Compares kernels of the same name, on drawn inputs.")
+    check = commands.add_parser("check", help="are the kernels of two files equal?", description="Compares kernels of one name.")
     check.add_argument("a", metavar="A", help="a .kir file, or -")
     check.add_argument("b", metavar="B", help="a .kir file, or -")
     _kernel(check)
@@ -95,12 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--save", metavar="FILE", default=None, help="where to write a counterexample (default NAME.counterexample.npz)")
     _json(check)
 
-    run = commands.add_parser("run", help="run a kernel on this machine", description="Runs the optimized kernel, on given or drawn inputs.")
+    run = commands.add_parser("run", help="run a kernel on this machine", description="Runs the optimized kernel.")
     run.add_argument("file", metavar="FILE")
     _optimizing(run)
     run.add_argument("--input", metavar="A.npz", help="arrays and scalars by name (default: drawn from the seed)")
     run.add_argument("--output", metavar="B.npz", help="where to write the outputs")
-    run.add_argument("--bench", action="store_true", help="time ours against the unoptimized kernel and NumPy, alternating, and report ratios")
+    run.add_argument("--bench", action="store_true", help="time it against the kernel as written and NumPy, in one run")
     _json(run)
 
     fmt = commands.add_parser("fmt", help="format files in place")

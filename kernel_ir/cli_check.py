@@ -4,6 +4,7 @@ import argparse
 
 from kernel_ir.cli_common import chosen, console, read_module, working, write_json
 from kernel_ir.errors import EquivalenceError, UsageError
+from kernel_ir.nodes import Kernel
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def check(arguments: argparse.Namespace) -> int:
             entry |= {"equal": False, "message": str(error)}
             err.print(f"[red]not equal[/]  {a.name}", soft_wrap=True)
             err.print(str(error), markup=False, soft_wrap=True)
-            if not arguments.replay and error.counterexample is not None:
+            if not arguments.replay and isinstance(error.counterexample, testing.Counterexample):
                 path = arguments.save or f"{a.name}.counterexample.npz"
                 testing.save_counterexample(path, error.counterexample)
                 entry["counterexample"] = path
@@ -45,7 +46,7 @@ def check(arguments: argparse.Namespace) -> int:
     return 0 if equal else 1
 
 
-def _pairs(arguments: argparse.Namespace):
+def _pairs(arguments: argparse.Namespace) -> list[tuple[Kernel, Kernel]]:
     """Kernels to compare: by name; a lone kernel of each file is compared whatever its name."""
     if arguments.a == "-" and arguments.b == "-":
         raise UsageError("only one of the two files can be standard input")

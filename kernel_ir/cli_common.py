@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -88,7 +88,7 @@ def write_out(text: str, path: str | None) -> None:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[str]:
+def replacing(path: str) -> Generator[str]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
     target = Path(path)
     try:
@@ -126,7 +126,7 @@ def console() -> "Console":
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def working(what: str) -> Generator[None]:
     """Shows a spinner with `what` on a terminal while the block runs; nothing elsewhere."""
     err = console()
     if not err.is_terminal:

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from backends.target import NAMES, target
@@ -31,7 +33,7 @@ def fmt(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _formatted(path: str, format_text) -> tuple[str, str]:
+def _formatted(path: str, format_text: Callable[[str, str], str]) -> tuple[str, str]:
     text, name = read_text(path)
     return text, format_text(text, name)
 
@@ -40,16 +42,16 @@ def targets(arguments: argparse.Namespace) -> int:
     """`kir targets`: the targets, which of them run here, and the figures of one machine."""
     from rich.table import Table
 
-    from extract.machine import load_machine
+    from extract.machine import machine_text
 
     if arguments.action == "show":
         if arguments.name is None:
             raise UsageError("which target?", hint=f"one of {', '.join(NAMES)}")
-        machine = load_machine(target(arguments.name).machine)
+        text = machine_text(target(arguments.name).machine)
         if arguments.json:
-            write_json(machine.as_json())
+            write_json(tomllib.loads(text))
         else:
-            sys.stdout.write(machine.describe())
+            sys.stdout.write(text)
         return 0
     rows = [{"name": name, "machine": target(name).machine, "runs_here": _runs_here(name)} for name in NAMES]
     if arguments.json:
@@ -57,7 +59,7 @@ def targets(arguments: argparse.Namespace) -> int:
         return 0
     table = Table("target", "machine file", "runs here", box=None)
     for row in rows:
-        table.add_row(row["name"], row["machine"], "yes" if row["runs_here"] else "compiles only")
+        table.add_row(str(row["name"]), str(row["machine"]), "yes" if row["runs_here"] else "compiles only")
     from rich.console import Console
 
     Console(highlight=False).print(table)

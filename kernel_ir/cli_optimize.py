@@ -58,7 +58,7 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
 def _text(results: "list[Result]", what: str) -> str:
     match what:
         case "kir":
-            return "\n".join(r.text for r in results)
+            return "\n\n".join(r.text for r in results) + "\n"
         case "python":
             return one(results).source
         case _:

@@ -65,14 +65,15 @@ def show_rules(arguments: argparse.Namespace) -> int:
     shown: list[dict[str, Any]] = []
     for name in arguments.names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
+            near: list[str] = get_close_matches(name, list(known), 1)
             raise UsageError(f"no rule {name!r}", hint=f"did you mean {near[0]}?" if near else "`kir rules list` names them")
         shown.append(_row(known[name]))
     if arguments.json:
         write_json({"rules": shown})
         return 0
     for row in shown:
-        sys.stdout.write("".join(f"{key:7} {', '.join(value) if isinstance(value, list) else value}\n" for key, value in row.items() if value))
+        words = {key: ", ".join(row["needs"]) if key == "needs" else str(value) for key, value in row.items()}
+        sys.stdout.write("".join(f"{key:9} {value}\n" for key, value in words.items() if value))
     return 0
 
 

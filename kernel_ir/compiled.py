@@ -18,8 +18,8 @@ CHECK_EXAMPLES: Final = 5
 class Compiled:
     """A compiled kernel: call it by keyword or in order; sizes that no input fixes go by keyword.
 
-    One output is returned as an array, several as a named tuple; `inout` arrays are updated in place. `kernel` is what it
-    computes, `source` the code that runs, `notes` what the user should know (a cache that cannot be written, for one).
+    One output is returned as an array, several as a named tuple; `inout` arrays are updated in place. `kernel` is the (optimized)
+    kernel that it computes, `source` the code that runs, `notes` what the user should know (a cache that cannot be written, for one).
     """
 
     def __init__(self, kernel: Kernel, plan: Plan, target: Target, source: str, run: Callable[..., Any], notes: tuple[str, ...]) -> None:
@@ -31,6 +31,9 @@ class Compiled:
         self._run = run
         self._binding: Binding = binding(kernel)
         self._open = self._binding.open_sizes
+        # The emitted function solves fewer sizes from shapes than `Binding` does: it is given what it asks for.
+        asked = inspect.signature(run).parameters.values()
+        self._asked = tuple(p.name for p in asked if p.kind is inspect.Parameter.KEYWORD_ONLY)
         self.__name__ = kernel.name
         self.__doc__ = str(kernel)
         self.__signature__ = inspect.Signature(
@@ -41,7 +44,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it. Raises ArgumentError, before anything is written, for arguments that do not fit the kernel or break its facts."""
         bound = self._binding(args, kwargs)
-        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._open})
+        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._asked})
         bound.finish()
         return result
 
@@ -75,18 +78,18 @@ def ptx_text(plan: Plan, target: Target) -> str:
     return build(plan, target.name).ptx
 
 
-def compiled(plan: Plan, target: Target, original: Kernel | None = None, fast_math: Flags = NONE) -> Compiled:
-    """The plan, compiled. With `original`, it is compared with that kernel on a few small inputs before it is returned.
+def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags = NONE) -> Compiled:
+    """The plan, compiled; with `check` compared with the meaning of its kernel on a few small inputs before it is returned.
 
     Raises EquivalenceError, with the shrunk inputs, where the code computes something else.
     """
     source = source_text(plan, target)
     run, notes = _runner(plan, target, source)
-    result = Compiled(original or plan.kernel, plan, target, source, run, notes)
-    if original is not None and _runs_here(target):
+    result = Compiled(plan.kernel, plan, target, source, run, notes)
+    if check and _runs_here(target):
         from kernel_ir.testing import quick_check
 
-        quick_check(original, result, fast_math, examples=CHECK_EXAMPLES)
+        quick_check(plan.kernel, result, fast_math, examples=CHECK_EXAMPLES)
     return result
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kernel_ir.errors import EquivalenceError
+from kernel_ir.nodes import Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Outcome:
 
 def fuzz_compiler(count: int, seed: int, fast_math: str = "none", compiled: bool = False) -> Outcome:
     """Draws `count` kernels and checks that each stays equal; a failing kernel is shrunk before it is reported."""
-    from hypothesis import HealthCheck, Phase, given, seed as seeded, settings
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
 
     from kernel_ir.optimize import optimize
     from kernel_ir.testing import kernels
@@ -30,12 +32,12 @@ def fuzz_compiler(count: int, seed: int, fast_math: str = "none", compiled: bool
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=tuple(HealthCheck),
         report_multiple_bugs=False,
         print_blob=False,
     )
     @given(kernels())
-    def one(kernel) -> None:
+    def one(kernel: Kernel) -> None:
         nonlocal drawn, changed, failing
         drawn += 1
         failing = str(kernel)

@@ -1,14 +1,15 @@
 """Turns a kernel into the cheapest kernel and plan that the rules, the flags and the target allow, checked against the original."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from backends.plans import plans
-from backends.target import Target, target as target_named
+from backends.target import Target
+from backends.target import target as target_named
 from extract.candidates import Candidates, candidates
 from extract.cost import Cost, cost
 from extract.machine import Machine, load_machine
@@ -107,7 +108,7 @@ class Result:
         from kernel_ir.compiled import compiled
 
         if not self._compiled:
-            self._compiled.append(compiled(self.plan, self.target, original=self.original if check else None, fast_math=self.fast_math))
+            self._compiled.append(compiled(self.plan, self.target, check, self.fast_math))
         return self._compiled[0]
 
 
@@ -156,7 +157,6 @@ def optimize(
     kernel twice(x: f32[N]) -> (y: f32[N]) {
       y[i] = x[i] + x[i]
     }
-    <BLANKLINE>
 
     Raises UsageError, TargetError, RuleError for bad arguments; EquivalenceError if the result were not equal (the original is kept).
     """
@@ -184,7 +184,7 @@ def optimize(
         _checked(kernel, best, licence, tolerance, seed)
     notes = tuple(dict.fromkeys(note for r in rounds for note in r.found.notes))
     result = Result(kernel, best, place, licence, plan, least, baseline, tuple(used), tuple(rounds), notes)
-    return tuned(result, tune, extents, seed) if tune else result
+    return _tuned(result, costing, tune, seed) if tune > 1 else result
 
 
 def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags) -> Plan:
@@ -226,6 +226,17 @@ def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
     if isinstance(given, str):
         given = (given,)
     return tuple(rule for one in given for rule in ((one,) if isinstance(one, Rule) else load_book(Path(one))))
+
+
+def _tuned(result: Result, costing: _Costing, count: int, seed: int) -> Result:
+    """The result with the fastest, by the clock, of the `count` best plans of all its candidates."""
+    from kernel_ir.tuning import fastest
+
+    kernels = dict.fromkeys(kernel for kernel, _ in result.candidates)
+    found = sorted((pair for kernel in kernels for pair in costing.all(kernel)), key=lambda pair: pair[1].cycles)[:count]
+    best, notes = fastest(result.original, [plan for plan, _ in found], result.target, costing.extents, seed)
+    plan, predicted = found[best]
+    return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, notes=(*result.notes, *notes))
 
 
 def _within(original: Kernel, candidate: Kernel, tolerance: float, seed: int) -> bool:

@@ -29,7 +29,7 @@ def explanation(result: "Result") -> str:
     lines.append("  schedule:")
     lines += [f"    {what}: {how}" for what, how in result.plan.schedule]
     lines.append("  cost:")
-    lines += [f"    {line}" for line in result.cost.lines()]
+    lines += [f"    {line}" for line in _cost_lines(result)]
     lines += [f"  note: {note}" for note in result.notes]
     return "\n".join(lines)
 
@@ -37,13 +37,21 @@ def explanation(result: "Result") -> str:
 def _round_lines(one: "Round") -> list[str]:
     found = one.found
     if found.saturation is None:
-        return [found.reason]
+        return list(found.notes)
     s = found.saturation
     lines = [f"{s.stop.value} after {len(s.sizes)} steps, e-nodes {' → '.join(map(str, s.sizes))}; {len(found.candidates)} candidates"]
     if s.growing:
         counts = dict(s.matches)
         lines.append("a limit stopped it; the rules that grew the graph: " + ", ".join(f"{name} ({counts[name]})" for name in s.growing))
     return lines
+
+
+def _cost_lines(result: "Result") -> list[str]:
+    """Where the cycles go: by unit, by memory level, in starting launches."""
+    cost = result.cost
+    busy = [f"{unit}: {cycles:.4g} cycles" for unit, cycles in sorted(cost.arithmetic.items(), key=lambda item: -item[1])]
+    moved = [f"{level}: {count:.4g} bytes" for level, count in cost.bytes.items()]
+    return [*busy, *moved, f"starting launches: {cost.overhead:.4g} cycles", f"in all: {cost.cycles:.4g} cycles"]
 
 
 def _cycles(result: "Result") -> str:
@@ -79,5 +87,5 @@ def result_json(result: "Result") -> dict[str, Any]:
 def _round_json(one: "Round") -> dict[str, Any]:
     s = one.found.saturation
     if s is None:
-        return {"stop": "not run", "reason": one.found.reason}
+        return {"stop": "not run", "notes": list(one.found.notes)}
     return {"stop": s.stop.value, "e_nodes": list(s.sizes), "matches": dict(s.matches), "held_back": list(s.banned)}

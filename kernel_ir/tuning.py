@@ -1,0 +1,34 @@
+"""Turns the best few plans by prediction into the fastest by measurement, on this machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backends.target import Target
+from kernel_ir.compiled import compiled
+from kernel_ir.errors import TargetError
+from kernel_ir.nodes import Kernel
+from kernel_ir.plan import Plan
+from kernel_ir.timing import alternating, readable
+
+ROUNDS = 7
+SECONDS = 2.0
+
+
+def fastest(kernel: Kernel, plans: Sequence[Plan], target: Target, sizes: Mapping[str, int], seed: int) -> tuple[int, tuple[str, ...]]:
+    """(position of the fastest plan, a note a plan): all timed in one run, alternating, on inputs of the given sizes.
+
+    Raises TargetError where the target does not run on this machine.
+    """
+    from kernel_ir.inputs import sample_inputs
+
+    if target.backend == "cuda":
+        from backends.target import cuda_device_present
+
+        if not cuda_device_present():
+            raise TargetError(f"cannot tune for {target}: no GPU is here", hint="tune on a machine that has one")
+    values: dict[str, Any] = sample_inputs(kernel, seed, sizes)
+    contenders = {str(n): compiled(plan, target) for n, plan in enumerate(plans)}
+    timings = alternating({name: lambda f=f: f(**values) for name, f in contenders.items()}, ROUNDS, SECONDS)
+    order = sorted(timings, key=lambda name: timings[name].median)
+    notes = tuple(f"tuned: plan {name} of {len(plans)} took {readable(timings[name].median)}" for name in order)
+    return int(order[0]), notes
