@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from kernel_ir.dtypes import BOOL, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, Kernel, Param, SizeRef
 from kernel_ir.plan import Buffer
+from kernel_ir.shapes import open_sizes
 
 
 def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer]) -> str:
     """The function named as the kernel; sizes that no input fixes are keyword arguments."""
-    solved = solved_sizes(kernel)
-    loose = [s for s in kernel.sizes if s not in solved]
+    loose = list(open_sizes(kernel))
+    solved = solved_sizes(kernel, loose)
     parameters = ", ".join([*(p.name for p in kernel.params), *(["*", *loose] if loose else [])])
     lines = [f"{s} = {text}" for s, text in solved.items()]
     arguments: list[str] = []
@@ -32,7 +33,9 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer]) -> str:
     for p in kernel.outputs:
         order = buffers[p.name].order
         shape = ", ".join(python_text(p.type.shape[d]) for d in order)
-        lines.append(f"{p.name} = np.{'zeros' if _accumulated(kernel, p) else 'empty'}(({shape}{',' if len(order) == 1 else ''}), {_dtype_text(p.type.dtype)})")
+        lines.append(
+            f"{p.name} = np.{'zeros' if _accumulated(kernel, p) else 'empty'}(({shape}{',' if len(order) == 1 else ''}), {_dtype_text(p.type.dtype)})"
+        )
         arguments.append(p.name)
         results.append(f"{p.name}.transpose({_inverse(order)})" if order != tuple(range(len(order))) else p.name)
     lines.append(f"launch({', '.join([*arguments, *kernel.sizes])})")
@@ -53,13 +56,13 @@ def _accumulated(kernel: Kernel, p: Param) -> bool:
     return any(s.target == p.name and s.op != "=" for s in statements(kernel.body))
 
 
-def solved_sizes(kernel: Kernel) -> dict[str, str]:
-    """For each size that an input's shape fixes, the Python text that reads it."""
+def solved_sizes(kernel: Kernel, given: list[str]) -> dict[str, str]:
+    """For each size that an input's shape fixes (those `given` by name being known), the Python text that reads it."""
     found: dict[str, str] = {}
     for _ in kernel.sizes:
         for p in kernel.params:
             for d, extent in enumerate(p.type.shape):
-                unknown = _sizes(extent) - set(found)
+                unknown = _sizes(extent) - set(found) - set(given)
                 if len(unknown) == 1:
                     (name,) = unknown
                     text = _solved(extent, name, f"{p.name}.shape[{d}]")

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
+from backends.vector_math import HELPERS, VECTOR
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType
 from kernel_ir.nodes import Call, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef
 from kernel_ir.ops import OPS
 from kernel_ir.plan import Buffer
 from kernel_ir.walk import subtrees
-
-from backends.vector_math import HELPERS, VECTOR
 
 BINARY: Final = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
@@ -68,7 +67,7 @@ class Expressions:
         """Indices in memory order; unsigned where numba could not see that they are not negative."""
         buffer = self.buffers[array]
         if not indices:
-            return "()"
+            return "0"  # a scalar travels as an array of one element: numba's threads would copy one of rank 0
         return ", ".join(self._index(indices[d]) for d in buffer.order)
 
     def _index(self, e: Expr) -> str:

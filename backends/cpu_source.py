@@ -7,6 +7,11 @@ them all on arrays that exist; the function named as the kernel allocates the ou
 from dataclasses import dataclass, field
 from typing import Final
 
+from backends.cpu_entry import entry_text, python_text, scalar_text
+from backends.cpu_expr import Expressions, constant, numba_type
+from backends.vector_math import helper_text
+from extract.fuse import expressions_of, walk
+from extract.lower import over_nothing
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import Call, Const, Expr, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (
@@ -29,12 +34,6 @@ from kernel_ir.plan import (
     When,
 )
 from kernel_ir.walk import subtrees
-
-from backends.cpu_entry import entry_text, scalar_text
-from backends.cpu_expr import Expressions, constant, numba_type
-from backends.vector_math import helper_text
-from extract.fuse import expressions_of, walk
-from extract.lower import over_nothing
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
@@ -126,13 +125,16 @@ class _Module:
             scalar = p in kernel.params and p.type.rank == 0 and not p.inout
             if scalar:
                 printer.line(f"{p.name} = {scalar_text(p.name, p.type.dtype)}")
-            elif p.type.dtype.name in ("f16", "bf16"):
+                continue
+            if p.type.dtype.name in ("f16", "bf16"):
                 printer.line(f"{p.name} = {p.name}.view(np.uint16)")
+            if p.type.rank == 0:
+                printer.line(f"{p.name} = {p.name}.reshape(1)")
         expressions = Expressions(self.buffers, self.flags)
         for b in self.buffers.values():
             if b.space == "global":
-                shape = ", ".join(expressions.text(b.shape[d]).replace("floordiv_int", "int.__floordiv__") for d in b.order)
-                printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(b.dtype)})")
+                shape = ", ".join([python_text(b.shape[d]) for d in b.order] or ["1"])
+                printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) <= 1 else ''}), np.{_numpy_name(b.dtype)})")
         if any("parts" in call for call in calls):
             printer.line("parts = get_num_threads()")
         for call in calls:
@@ -218,7 +220,7 @@ class _Module:
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             assert kind is not None
             fill = constant(over_nothing(kind, _held(buffer.dtype)))
-            shape = ", ".join(e.text(buffer.shape[d]) for d in buffer.order)
+            shape = ", ".join([e.text(buffer.shape[d]) for d in buffer.order] or ["1"])
             printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{_numpy_name(_held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
         own += [b.name for b in local]
@@ -246,9 +248,9 @@ class _Module:
         for index, d in zip(at, buffer.order, strict=True):
             printer.line(f"for {index} in range({e.text(buffer.shape[d])}):")
             printer.depth += 1
-        place = ", ".join(at) or "()"
+        place = ", ".join(at) or "0"
         printer.line(f"for part in range(parts):")  # noqa: F541
-        one = f"{name}_parts[{', '.join(['part', *at])}]"
+        one = f"{name}_parts[part, {place}]"
         there = e.reading(f"{name}[{place}]", buffer.dtype)
         joined = {"sum": f"{there} + {one}", "max": f"max({there}, {one})", "min": f"min({there}, {one})"}[kind]
         if buffer.dtype.is_float and kind != "sum":
@@ -384,7 +386,7 @@ class _Body:
         buffer = e.buffers[node.buffer]
         place = e.subscript(node.buffer, node.indices)
         if node.atomic:
-            place = f"part, {place}" if node.indices else "part"
+            place = f"part, {place}"
             held = _held(buffer.dtype)
             there = f"{node.buffer}[{place}]"
             self.printer.line(f"{there} = {self._joined(there, str(node.kind), node.value, held)}")
@@ -466,8 +468,8 @@ def _stored_text(text: str, dtype: DType, e: Expressions) -> str:
 
 
 def _alloc_text(b: Buffer, e: Expressions) -> str:
-    shape = ", ".join(e.text(b.shape[d]) for d in b.order)
-    return f"{b.name} = np.empty(({shape}{',' if len(b.order) == 1 else ''}), np.{_numpy_name(_held(b.dtype))})"
+    shape = ", ".join([e.text(b.shape[d]) for d in b.order] or ["1"])
+    return f"{b.name} = np.empty(({shape}{',' if len(b.order) <= 1 else ''}), np.{_numpy_name(_held(b.dtype))})"
 
 
 def _numpy_name(dtype: DType) -> str:
@@ -505,5 +507,3 @@ def _imports(body: str) -> str:
     if "@intrinsic" in body:
         lines.append("from numba.extending import intrinsic")
     return "\n".join(lines).strip("\n") + "\n"
-
-

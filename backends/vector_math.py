@@ -113,7 +113,14 @@ _TANH64 = (
     0.003592083166343457503, -0.001455464802800744916, 0.0005880541548418729, -0.000232251040679385094,
     0.00008154737806525365138, -0.00001833596211003941992,
 )  # fmt: skip
-_ASIN32 = (0.1666666633743090705, 0.07500094543497423476, 0.04459940152851218372, 0.03110066273549456793, 0.01714923835767725319, 0.03369084720283011952)
+_ASIN32 = (
+    0.1666666633743090705,
+    0.07500094543497423476,
+    0.04459940152851218372,
+    0.03110066273549456793,
+    0.01714923835767725319,
+    0.03369084720283011952,
+)
 _ASIN64 = (
     0.1666666666666664863, 0.07500000000020764361, 0.04464285710342364336, 0.03038194736709848113, 0.02237204763174451038,
     0.01735525995578632175, 0.01392965290232663325, 0.0118754943826369232, 0.007802949477353317144, 0.01603551434914882308,
@@ -259,9 +266,7 @@ def _asin(kind: str, coefficients: tuple[float, ...]) -> str:
         f"    t = abs(x)\n"
         f"    far = t > {one(0.5)}\n"
         f"    z = {one(0.5)} * ({one(1.0)} - t) if far else t * t\n"
-        f"    s = math.sqrt(z) if far else t\n"
-        + _horner("z", coefficients, kind)
-        + f"    y = fmadd(p * z, s, s)\n"
+        f"    s = math.sqrt(z) if far else t\n" + _horner("z", coefficients, kind) + f"    y = fmadd(p * z, s, s)\n"
         f"    y = {one(1.5707963267948966)} - (y + y) if far else y\n"
         f"    return -y if x < {one(0.0)} else (x if x == {one(0.0)} else y)\n"
     )
@@ -274,6 +279,12 @@ HELPERS: Final[dict[str, Helper]] = {
     "min_nan": _llvm("min_nan", "llvm.minimum", 2),
     "fmax": _llvm("fmax", "llvm.maxnum", 2),
     "fmin": _llvm("fmin", "llvm.minnum", 2),
+    "remainder": Helper(
+        "@intrinsic\ndef remainder(context, a, b):\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        return builder.frem(*args)\n\n"
+        "    return a(a, a), generate\n"
+    ),
     "bits_of_f32": _bits("bits_of_f32", "float32", "int32", "ir.IntType(32)"),
     "f32_of_bits": _bits("f32_of_bits", "int32", "float32", "ir.FloatType()"),
     "bits_of_f64": _bits("bits_of_f64", "float64", "int64", "ir.IntType(64)"),
@@ -327,18 +338,21 @@ HELPERS: Final[dict[str, Helper]] = {
     "mod_int": Helper(EXACT + "def mod_int(a, b):\n    if b == 0 or b == -1:\n        return 0\n    return a % b\n"),
     "floordiv_float": Helper(
         EXACT
-        + "def floordiv_float(a, b):\n    if b == 0:\n        return a / b\n    rest = math.fmod(a, b)\n    quotient = (a - rest) / b\n"
+        + "def floordiv_float(a, b):\n    if b == 0:\n        return a / b\n    rest = remainder(a, b)\n    quotient = (a - rest) / b\n"
         + "    if rest != 0:\n        if (b < 0) != (rest < 0):\n            quotient -= type(a)(1)\n"
         + "    if quotient == 0:\n        return math.copysign(type(a)(0), a / b)\n"
-        + "    whole = np.floor(quotient)\n    return whole + type(a)(1) if quotient - whole > 0.5 else whole\n"
+        + "    whole = np.floor(quotient)\n    return whole + type(a)(1) if quotient - whole > 0.5 else whole\n",
+        ("remainder",),
     ),
     "mod_float": Helper(
         EXACT
-        + "def mod_float(a, b):\n    rest = math.fmod(a, b)\n    if b == 0:\n        return rest\n"
-        + "    if rest == 0:\n        return math.copysign(rest, b)\n    return rest + b if (b < 0) != (rest < 0) else rest\n"
+        + "def mod_float(a, b):\n    rest = remainder(a, b)\n    if b == 0:\n        return rest\n"
+        + "    if rest == 0:\n        return math.copysign(rest, b)\n    return rest + b if (b < 0) != (rest < 0) else rest\n",
+        ("remainder",),
     ),
     "sign_float": Helper(
-        EXACT + "def sign_float(x):\n    one = type(x)(1)\n    return one if x > 0 else (-one if x < 0 else (type(x)(0) if x == 0 else x))\n"
+        EXACT
+        + "def sign_float(x):\n    one = type(x)(1)\n    return one if x > 0 else (-one if x < 0 else (type(x)(0) if x == 0 else x))\n"
     ),
     "sign_int": Helper(EXACT + "def sign_int(x):\n    return 1 if x > 0 else (-1 if x < 0 else 0)\n"),
     "shl_i32": Helper(EXACT + "def shl_i32(a, n):\n    return int32(a << n) if 0 <= n < 32 else int32(0)\n"),

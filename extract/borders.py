@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-from kernel_ir.dtypes import BOOL, I64
-from kernel_ir.nodes import ArrayType, Call, Const, Expr, IndexRef, Load, const
-from kernel_ir.plan import FoldLoop, Let, Loop, LoopKind, When
-from kernel_ir.walk import free, map_children, substitute, subtrees
-
 from extract.domains import conjunction
 from extract.fuse import Nodes, expressions_of, holds_loop, mapped, walk
 from extract.lower import Names, simplified
 from extract.strides import coefficient
+from kernel_ir.dtypes import BOOL, I64
+from kernel_ir.nodes import ArrayType, Call, Const, Expr, Load, const
+from kernel_ir.plan import FoldLoop, Let, Loop, LoopKind, When
+from kernel_ir.walk import free, map_children, substitute, subtrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +105,3 @@ def _join(op: str, a: Expr, b: Expr) -> Expr:
         values = (int(a.value), int(b.value))
         return const(max(values) if op == "max" else min(values), I64)
     return Call(op, (a, b), I64)
-
-

@@ -278,5 +278,3 @@ def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, size
     level = max(1, _level(total, machine))
     memory = total / machine.levels[level].bytes_per_cycle / machine.units
     return Cost(max(work, memory) + 2000.0, {"FMA": work}, {machine.levels[level].name: total}, 2000.0)
-
-

@@ -190,7 +190,9 @@ def _parted(between: Nodes, earlier: Loop) -> tuple[list[Node], Nodes]:
     for node in between:
         seen = effects((node,))
         kept = effects(tuple(after))
-        free_of = not (seen.names & (made.defines | kept.defines)) and not ({a for a, _ in seen.loads} & {a for a, _ in made.stores | kept.stores})
+        free_of = not (seen.names & (made.defines | kept.defines)) and not (
+            {a for a, _ in seen.loads} & {a for a, _ in made.stores | kept.stores}
+        )
         if isinstance(node, Accumulator | Alloc | Let) and free_of:
             before.append(node)
         else:

@@ -132,4 +132,3 @@ def steps_alone(fold: Fold) -> bool:
 
 def _replaced(e: Expr, old: Expr, new: Expr) -> Expr:
     return new if e == old else map_children(lambda child: _replaced(child, old, new), e)
-

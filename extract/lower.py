@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from extract.domains import conjunction
+from extract.groups import Group, Member
+from extract.strides import Orders, access_cost, coefficient
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import (
     ArrayType,
@@ -23,12 +26,8 @@ from kernel_ir.nodes import (
     const,
 )
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
-from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Let, Loop, LoopKind, Node, Store, When
+from kernel_ir.plan import Accumulator, Buffer, Combine, FoldLoop, Let, Loop, LoopKind, Node, Store, When
 from kernel_ir.walk import children, free, map_children, substitute, subtrees
-
-from extract.domains import conjunction
-from extract.groups import Group, Member
-from extract.strides import Orders, access_cost, coefficient
 
 UNROLL: Final = 8
 """Constant extents up to this are written out."""
@@ -110,9 +109,7 @@ class Lowering:
                 assert isinstance(last.lo, Const)
                 at = {last.index: const(int(last.lo.value) + n, I64)}
                 where = None if stmt.where is None else substitute(stmt.where, at)
-                one = replace(
-                    stmt, value=substitute(stmt.value, at), indices=tuple(substitute(i, at) for i in stmt.indices), where=where
-                )
+                one = replace(stmt, value=substitute(stmt.value, at), indices=tuple(substitute(i, at) for i in stmt.indices), where=where)
                 self._member(Member(one, inner[:-1]))
             return
         self._row(member)
@@ -465,9 +462,7 @@ class Lowering:
         """Indices into what holds the array: a local buffer has the inner dimensions alone, a block's from its start."""
         if array not in self.kept:
             return indices
-        return tuple(
-            indices[d] if base is None else simplified(Call("sub", (indices[d], base), I64)) for d, base in self.kept[array]
-        )
+        return tuple(indices[d] if base is None else simplified(Call("sub", (indices[d], base), I64)) for d, base in self.kept[array])
 
     def _from_base(self, i: IndexRef) -> Expr:
         return Call("sub", (i, self.bases[i.name][0]), I64) if i.name in self.bases else i

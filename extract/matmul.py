@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
+from extract.groups import Group
+from extract.strides import Orders
 from kernel_ir.dtypes import F32, F64, I64
 from kernel_ir.nodes import ArrayType, Binder, Call, Expr, IndexRef, Load, Reduce, const
 from kernel_ir.plan import Matmul
-
-from extract.groups import Group
-from extract.strides import Orders
 
 Operand = tuple[str, tuple[Expr, ...], bool]
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from kernel_ir.nodes import ArrayType, Binder, Reduce
-from kernel_ir.plan import Launch, Loop, LoopKind, Node, Store, When
-from kernel_ir.walk import free, subtrees
-
 from extract.groups import Group, Member
 from extract.lower import Lowering, Names
 from extract.strides import Orders
+from kernel_ir.nodes import ArrayType, Binder, Reduce
+from kernel_ir.plan import Launch, Loop, LoopKind, Node, Store, When
+from kernel_ir.walk import free, subtrees
 
 KINDS: Final = {"+=": "sum", "max=": "max", "min=": "min"}
 

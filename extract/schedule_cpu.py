@@ -4,23 +4,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kernel_ir.dtypes import I64
-from kernel_ir.nodes import ArrayType, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, const
-from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
-from kernel_ir.walk import free, statements, subtrees
-
 from extract.borders import split
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
-from extract.lower import Lowering, Names, reads_nearer
 from extract.jam import jammed
 from extract.lanes import stepped
+from extract.lower import Lowering, Names, reads_nearer
 from extract.matmul import product
 from extract.pack import packed
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
 from extract.strides import Orders, Stride, access_cost, stride
+from kernel_ir.dtypes import I64
+from kernel_ir.nodes import ArrayType, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, const
+from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
+from kernel_ir.walk import free, statements, subtrees
 
 BLOCK: Final = 1024
 """Elements of a block where a one-dimensional row is cut for threads; its buffers stay in the first-level cache."""

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from extract.groups import Group, Member
+from extract.lower import Names, scans_over
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, IndexRef, Load, Param, Reduce, const
 from kernel_ir.ops import REDUCTIONS
 from kernel_ir.walk import children, free, map_children
-
-from extract.groups import Group, Member
-from extract.lower import Names, scans_over
 
 Stages = tuple[tuple[Group, ...], tuple[Param, ...]]
 
