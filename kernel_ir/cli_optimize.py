@@ -27,7 +27,7 @@ def optimize(arguments: argparse.Namespace) -> int:
         write_out(_text(results, arguments.emit), arguments.output)
     err = console()
     for result in results:
-        err.print(explanation(result) if arguments.explain else summary(result))
+        err.print(explanation(result) if arguments.explain else summary(result), markup=False, soft_wrap=True)
     return 0
 
 

@@ -77,8 +77,8 @@ class Result:
     @property
     def candidates(self) -> tuple[tuple[Kernel, float], ...]:
         """Every kernel considered, with the predicted cycles of its best plan, cheapest first."""
-        found = [(c.kernel, cycles) for r in self.rounds for c, cycles in zip(r.found.candidates, r.costs, strict=True)]
-        return tuple(sorted(found, key=lambda pair: pair[1]))
+        found = {c.kernel: cycles for r in self.rounds for c, cycles in zip(r.found.candidates, r.costs, strict=True)}
+        return tuple(sorted(found.items(), key=lambda pair: pair[1]))
 
     @cached_property
     def source(self) -> str:
