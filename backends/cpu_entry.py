@@ -33,9 +33,9 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer]) -> str:
     for p in kernel.outputs:
         order = buffers[p.name].order
         shape = ", ".join(python_text(p.type.shape[d]) for d in order)
-        lines.append(
-            f"{p.name} = np.{'zeros' if _accumulated(kernel, p) else 'empty'}(({shape}{',' if len(order) == 1 else ''}), {_dtype_text(p.type.dtype)})"
-        )
+        make = "zeros" if _accumulated(kernel, p) else "empty"
+        comma = "," if len(order) == 1 else ""
+        lines.append(f"{p.name} = np.{make}(({shape}{comma}), {_dtype_text(p.type.dtype)})")
         arguments.append(p.name)
         results.append(f"{p.name}.transpose({_inverse(order)})" if order != tuple(range(len(order))) else p.name)
     lines.append(f"launch({', '.join([*arguments, *kernel.sizes])})")

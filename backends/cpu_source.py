@@ -13,7 +13,7 @@ from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.lower import over_nothing
 from kernel_ir.dtypes import BOOL, I64, DType
-from kernel_ir.nodes import Call, Const, Expr, Load, ParamRef, SizeRef, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (
     Accumulator,
     Alloc,
@@ -276,10 +276,10 @@ class _Module:
                         used.add(array)
                         if x.default is not None:
                             every.extend(self.buffers[array].shape)
-                    case SizeRef(name) | ParamRef(name):
+                    case SizeRef(name) | ParamRef(name) | IndexRef(name):
                         used.add(name)
                     case _:
-                        used |= {x.name for x in (x,) if hasattr(x, "name") and type(x).__name__ == "IndexRef"}
+                        pass
         for name in [n for n in used if any(isinstance(s, Store) and s.atomic and s.buffer == n for s in walk(launch.body))]:
             used |= {x.name for n in self.buffers[name].shape for x in subtrees(n) if isinstance(x, SizeRef)}
         used -= set(local) | bound

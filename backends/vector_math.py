@@ -61,9 +61,13 @@ def _whole(name: str, target: str, bits: int) -> Helper:
     )
 
 
+def _float32_text(c: float) -> str:
+    return f"float32({c!r})"
+
+
 def _horner(variable: str, coefficients: tuple[float, ...], kind: str) -> str:
     """Lines that leave the polynomial (constant first) in `p`."""
-    number = (lambda c: f"float32({c!r})") if kind == "f32" else repr
+    number = _float32_text if kind == "f32" else repr
     lines = [f"    p = {number(coefficients[-1])}"]
     lines += [f"    p = fmadd(p, {variable}, {number(c)})" for c in reversed(coefficients[:-1])]
     return "\n".join(lines) + "\n"
@@ -260,7 +264,7 @@ _TANH_F64 = (
 
 
 def _asin(kind: str, coefficients: tuple[float, ...]) -> str:
-    one = (lambda c: f"float32({c!r})") if kind == "f32" else repr
+    one = _float32_text if kind == "f32" else repr
     return (
         f"{EXACT}def asin_{kind}(x):\n"
         f"    t = abs(x)\n"

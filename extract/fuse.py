@@ -229,7 +229,7 @@ def scalarised(nodes: Nodes, locals_: frozenset[str]) -> tuple[Nodes, frozenset[
                 case Store(buffer=buffer) if buffer in gone:
                     out.append(Let(buffer, reread(node.value)))
                 case Loop() | FoldLoop():
-                    out.append(replace(_mapped(replace(node, body=()), reread), body=visit(node.body)))  # type: ignore[arg-type]
+                    out.append(replace(_mapped(replace(node, body=()), reread), body=visit(node.body)))
                 case When():
                     out.append(replace(node, condition=reread(node.condition), body=visit(node.body), otherwise=visit(node.otherwise)))
                 case _:

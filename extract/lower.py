@@ -1,6 +1,6 @@
 """Turns the members of one group into plan nodes: reductions become loops with accumulators, each at the outermost loop that binds it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -141,7 +141,7 @@ class Lowering:
         self._emit(Store(target, self._places(target, tuple(self.value(i) for i in indices)), lowered))
 
     def _row(self, member: Member) -> None:
-        stmt, inner = member.stmt, member.inner
+        stmt = member.stmt
         target = stmt.target
         scan = self._scan(member)
         if scan is not None:
@@ -372,7 +372,7 @@ class Lowering:
         self.scopes[-1].body.append(node)
 
     @contextmanager
-    def _at(self, level: int) -> Iterator[None]:
+    def _at(self, level: int) -> Generator[None]:
         """Emits into an outer scope for a while."""
         whole, self.scopes = self.scopes, self.scopes[: level + 1]
         try:
@@ -381,7 +381,7 @@ class Lowering:
             self.scopes = whole
 
     @contextmanager
-    def _loops(self, binders: tuple[Binder, ...], kind: LoopKind = LoopKind.VECTOR, keep: bool = False) -> Iterator[None]:
+    def _loops(self, binders: tuple[Binder, ...], kind: LoopKind = LoopKind.VECTOR, keep: bool = False) -> Generator[None]:
         """Opens loops, the innermost of `kind`; they close, and land in their enclosing scopes, at the end."""
         start = len(self.scopes)
         ranges: list[tuple[Expr, Expr]] = []
@@ -398,7 +398,7 @@ class Lowering:
         assert len(self.scopes) == start
 
     @contextmanager
-    def _branch(self, condition: Expr) -> Iterator[None]:
+    def _branch(self, condition: Expr) -> Generator[None]:
         self.scopes.append(Scope(set()))
         with self._guard(condition):
             yield
@@ -406,7 +406,7 @@ class Lowering:
         self._emit(When(condition, body))
 
     @contextmanager
-    def _under(self, guards: tuple[Expr, ...]) -> Iterator[None]:
+    def _under(self, guards: tuple[Expr, ...]) -> Generator[None]:
         """Emits under a condition, if there are guards; inside, nothing is guarded any more."""
         if not guards:
             yield
@@ -419,7 +419,7 @@ class Lowering:
         self.guards = kept
 
     @contextmanager
-    def _guard(self, condition: Expr) -> Iterator[None]:
+    def _guard(self, condition: Expr) -> Generator[None]:
         self.guards.append((len(self.scopes), condition))
         yield
         self.guards.pop()

@@ -28,7 +28,7 @@ def scattered(name: str, group: Group, arrays: Mapping[str, ArrayType], names: N
 def _joining(node: Node, target: str, kind: str) -> Node:
     match node:
         case Store(buffer=buffer) if buffer == target:
-            return replace(node, kind=kind, atomic=True)  # type: ignore[arg-type]
+            return replace(node, kind=kind, atomic=True)
         case When():
             return replace(node, body=tuple(_joining(x, target, kind) for x in node.body))
         case _:

@@ -1,4 +1,4 @@
-"""Turns a group whose one long loop would run on one thread (a whole-array reduction, a running sum) into blocks, their join, and a last step."""
+"""Turns a group whose one long loop would run on one thread into blocks in parallel, the join of them, and a last step."""
 
 from collections.abc import Mapping
 from dataclasses import replace
