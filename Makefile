@@ -13,8 +13,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.demo: pyproject.toml $(wildcard kernel_ir/* rewrites/* rewrites/books/* extract/* extract/targets/* backends/*) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet .
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python

@@ -4,9 +4,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
+
 from backends.target import Target
 from kernel_ir.binding import Binding, binding
-from kernel_ir.errors import TargetError
+from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
@@ -43,13 +45,30 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it. Raises ArgumentError, before anything is written, for arguments that do not fit the kernel or break its facts."""
+        if self.target.backend == "cuda" and any(map(_on_device, (*args, *kwargs.values()))):
+            return self._on_device(args, kwargs)
         bound = self._binding(args, kwargs)
         result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._asked})
         bound.finish()
         return result
 
+    def _on_device(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs on arrays that are on the device already. Facts about data are the caller's: reading them would copy the arrays back."""
+        try:
+            given = self.__signature__.bind(*args, **kwargs)
+        except TypeError as problem:
+            raise ArgumentError(f"{self.kernel.name}: {problem}", self.kernel.span, f"the signature is {self.__signature__}") from None
+        return self._run(*given.args, **given.kwargs)
+
     def __repr__(self) -> str:
         return f"<compiled {self.kernel.name} for {self.target}>"
+
+
+def _on_device(argument: object) -> bool:
+    """Whether an argument is an array on a device: it says so by its interface (CUDA array interface, DLPack)."""
+    if hasattr(argument, "__cuda_array_interface__"):
+        return True
+    return hasattr(argument, "__dlpack__") and not isinstance(argument, np.ndarray | np.generic)
 
 
 def source_text(plan: Plan, target: Target) -> str:
