@@ -45,7 +45,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it. Raises ArgumentError, before anything is written, for arguments that do not fit the kernel or break its facts."""
-        if self.target.backend == "cuda" and any(map(_on_device, (*args, *kwargs.values()))):
+        if self.target.backend == "cuda" and any(map(_is_device_array, (*args, *kwargs.values()))):
             return self._on_device(args, kwargs)
         bound = self._binding(args, kwargs)
         result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._asked})
@@ -64,7 +64,7 @@ class Compiled:
         return f"<compiled {self.kernel.name} for {self.target}>"
 
 
-def _on_device(argument: object) -> bool:
+def _is_device_array(argument: object) -> bool:
     """Whether an argument is an array on a device: it says so by its interface (CUDA array interface, DLPack)."""
     if hasattr(argument, "__cuda_array_interface__"):
         return True
