@@ -130,7 +130,6 @@ class _Module:
                 printer.line(f"{p.name} = {p.name}.view(np.uint16)")
             if p.type.rank == 0:
                 printer.line(f"{p.name} = {p.name}.reshape(1)")
-        expressions = Expressions(self.buffers, self.flags)
         for b in self.buffers.values():
             if b.space == "global":
                 shape = ", ".join([python_text(b.shape[d]) for d in b.order] or ["1"])

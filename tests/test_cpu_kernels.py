@@ -16,7 +16,6 @@ FILES = sorted((Path(__file__).parents[1] / "examples" / "kernels").glob("*.kir"
 PUBLIC = [(kernel.name, kernel) for file in FILES for kernel in kir.parse_file(file).values()]
 EDGES = {
     "whole reduction": "kernel dot(x: f32[N], y: f32[N]) -> (s: f32) { s = sum(i: x[i] * y[i]) }",
-    "scalar count": "kernel count(x: i32[N]) -> (c: i64) { c += 1 for i in 0..N where x[i] > 0 }",
     "maximum by index": "kernel top(k: i64[N], x: f32[N]) -> (m: f32[B]) { m[k[i]] max= x[i] for i in 0..N where 0 <= k[i] and k[i] < B }",
     "reads itself": "kernel near(inout a: f32[N]) where N >= 3 { a[i] = a[i-1] + a[i+1] for i in 1..N-1 }",
     "integers": "kernel ints(a: i32[N], b: i32[N]) -> (c: i32[N], d: i32[N], e: i32[N]) {\n"
