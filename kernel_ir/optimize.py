@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ROUNDS: Final = 4
 """Rounds of saturation at most; each begins with the last one's result, and the first that finds nothing cheaper ends the loop."""
 CHECK_EXAMPLES: Final = 12
+SHARING: Final = "share"
+"""Stands among a result's rules where equal terms are computed once and no rule was needed to find them equal."""
 DEFAULT_EXTENT: Final = 1024
 """The extent to cost for where the caller gives none."""
 
@@ -167,24 +169,27 @@ def optimize(
     allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
     limit = budget or Budget()
     costing = _Costing(place, load_machine(place.machine), extents, licence)
+    trial = _Trial(kernel, licence, tolerance, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
     rounds: list[Round] = []
     best, (plan, least) = kernel, costing.best(kernel)
-    baseline, used = least, dict[str, None]()
+    baseline = least
+    made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
     for _ in range(ROUNDS):
         found = candidates(best, licence, extents, costing.machine, allowed, limit, seed)
-        scored = [(c, *costing.best(c.kernel)) for c in found.candidates]
+        scored = [(c.kernel, *costing.best(c.kernel)) for c in found.candidates]
         rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
+        for c in found.candidates:
+            made_by.setdefault(c.kernel, tuple(dict.fromkeys((*made_by[best], *(c.rules or (SHARING,))))))
         cheaper = sorted((s for s in scored if s[2].cycles < least.cycles), key=lambda s: s[2].cycles)
-        choice = next((s for s in cheaper if tolerance is None or _within(kernel, s[0].kernel, tolerance, seed)), None)
+        choice = next((s for s in cheaper if trial.passes(s[0], made_by[s[0]])), None)
         if choice is None:
             break
-        best, plan, least = choice[0].kernel, choice[1], choice[2]
-        used |= dict.fromkeys(choice[0].rules)
-    if check and best != kernel:
-        _checked(kernel, best, licence, tolerance, seed)
-    notes = tuple(dict.fromkeys(note for r in rounds for note in r.found.notes))
-    result = Result(kernel, best, place, licence, plan, least, baseline, tuple(used), tuple(rounds), notes)
-    return _tuned(result, costing, tune, seed) if tune > 1 else result
+        best, plan, least = choice
+    notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
+    result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes)
+    if tune <= 1:
+        return result
+    return _tuned(result, costing, {k: rules for k, rules in made_by.items() if trial.passes(k, rules)}, tune, seed)
 
 
 def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags) -> Plan:
@@ -228,30 +233,58 @@ def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
     return tuple(rule for one in given for rule in ((one,) if isinstance(one, Rule) else load_book(Path(one))))
 
 
-def _tuned(result: Result, costing: _Costing, count: int, seed: int) -> Result:
-    """The result with the fastest, by the clock, of the `count` best plans of all its candidates."""
+def _tuned(result: Result, costing: _Costing, made_by: Mapping[Kernel, tuple[str, ...]], count: int, seed: int) -> Result:
+    """The result with the fastest, by the clock, of the `count` best plans of the kernels given with the rules that made them."""
     from kernel_ir.tuning import fastest
 
-    kernels = dict.fromkeys(kernel for kernel, _ in result.candidates)
-    found = sorted((pair for kernel in kernels for pair in costing.all(kernel)), key=lambda pair: pair[1].cycles)[:count]
+    found = sorted((pair for kernel in made_by for pair in costing.all(kernel)), key=lambda pair: pair[1].cycles)[:count]
     best, notes = fastest(result.original, [plan for plan, _ in found], result.target, costing.extents, seed)
     plan, predicted = found[best]
-    return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, notes=(*result.notes, *notes))
+    rules = made_by[plan.kernel]
+    return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, rules=rules, notes=(*result.notes, *notes))
 
 
-def _within(original: Kernel, candidate: Kernel, tolerance: float, seed: int) -> bool:
-    """Whether the candidate's results on drawn inputs stay within `tolerance` of the truth, beyond the original's own error."""
-    from kernel_ir.testing import quick_check
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a candidate must pass before it is chosen; `licensed` names the rules that need a flag."""
 
-    try:
-        quick_check(original, candidate, NONE, tolerance, seed, CHECK_EXAMPLES)
-    except EquivalenceError:
+    original: Kernel
+    licence: Flags
+    tolerance: float | None
+    seed: int
+    check: bool
+    licensed: frozenset[str]
+    notes: list[str] = field(default_factory=list[str])
+    verdicts: dict[Kernel, bool] = field(default_factory=dict[Kernel, bool])
+
+    def passes(self, candidate: Kernel, rules: tuple[str, ...]) -> bool:
+        """Whether the candidate equals the original on drawn inputs, and lies within the tolerance if there is one.
+
+        A flag may license what drawn inputs do not bear out (an intermediate that overflows): such a candidate is dropped with a note.
+        Raises EquivalenceError where exact rules alone made one that differs: a bug of a rule or of ours, never of the user.
+        """
+        if candidate not in self.verdicts:
+            self.verdicts[candidate] = candidate == self.original or (self._within(candidate) and self._equal(candidate, rules))
+        return self.verdicts[candidate]
+
+    def _within(self, candidate: Kernel) -> bool:
+        return self.tolerance is None or self._difference(candidate, NONE) is None
+
+    def _equal(self, candidate: Kernel, rules: tuple[str, ...]) -> bool:
+        difference = self._difference(candidate, self.licence) if self.check else None
+        if difference is None:
+            return True
+        risky = [name for name in rules if name in self.licensed]
+        if not risky:
+            raise difference
+        self.notes.append(f"a cheaper form by {', '.join(risky)} was dropped: {difference}")
         return False
-    return True
 
+    def _difference(self, candidate: Kernel, allowed: Flags) -> EquivalenceError | None:
+        from kernel_ir.testing import quick_check
 
-def _checked(original: Kernel, result: Kernel, licence: Flags, tolerance: float | None, seed: int) -> None:
-    """Raises EquivalenceError where the result is not the original: a bug of a rule or of ours, never of the user."""
-    from kernel_ir.testing import quick_check
-
-    quick_check(original, result, licence, tolerance, seed, CHECK_EXAMPLES)
+        try:
+            quick_check(self.original, candidate, allowed, self.tolerance, self.seed, CHECK_EXAMPLES)
+        except EquivalenceError as error:
+            return error
+        return None
