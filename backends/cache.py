@@ -8,9 +8,8 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-ENVIRONMENT: Final = "KIR_CACHE_DIR"
+from kernel_ir.directories import ENVIRONMENT, cache_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +19,6 @@ class CachedFile:
     path: Path
     digest: str
     note: str = ""
-
-
-def cache_directory() -> Path:
-    """`$KIR_CACHE_DIR`, else `kir` in `$XDG_CACHE_HOME`, else `~/.cache/kir`."""
-    chosen = os.environ.get(ENVIRONMENT)
-    if chosen:
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "kir"
 
 
 def cached_file(source: str, stem: str) -> CachedFile:

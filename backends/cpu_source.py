@@ -7,8 +7,9 @@ them all on arrays that exist; the function named as the kernel allocates the ou
 from dataclasses import dataclass, field
 from typing import Final
 
-from backends.cpu_entry import entry_text, python_text, scalar_text
+from backends.cpu_entry import entry_text
 from backends.cpu_expr import Expressions, constant, numba_type
+from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.lower import over_nothing
@@ -132,7 +133,7 @@ class _Module:
                 printer.line(f"{p.name} = {p.name}.reshape(1)")
         for b in self.buffers.values():
             if b.space == "global":
-                shape = ", ".join([python_text(b.shape[d]) for d in b.order] or ["1"])
+                shape = ", ".join([host_text(b.shape[d]) for d in b.order] or ["1"])
                 printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) <= 1 else ''}), np.{_numpy_name(b.dtype)})")
         if any("parts" in call for call in calls):
             printer.line("parts = get_num_threads()")

@@ -8,18 +8,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from backends.cpu_entry import scalar_text
 from backends.cuda_expr import STORED, TYPES, Expressions
 from backends.cuda_nodes import WARP, KernelBody, grid_of
 from backends.cuda_prelude import NOALIAS, prelude
+from backends.host import host_text, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
 from extract.schedule_cuda import RESERVED
-from kernel_ir.dtypes import I64, reads_as
-from kernel_ir.errors import TargetError
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Kernel, Param, ParamRef, SizeRef, const
+from kernel_ir.dtypes import reads_as
+from kernel_ir.nodes import Const, Expr, Kernel, SizeRef
 from kernel_ir.plan import Buffer, Launch, LoopKind, Plan, RepeatLaunch, Step
-from kernel_ir.shapes import Step as SizeStep
-from kernel_ir.shapes import open_sizes, solution
-from kernel_ir.walk import map_children
+from kernel_ir.shapes import open_sizes
 
 _NARROW_LIMIT: Final = "2**31"
 _DEVICE: Final = '''def on_device(array):
@@ -209,7 +206,7 @@ class _Module:
             shape = [self._host(n) for n in b.shape]
             if b.space == "global":
                 # At least one element: some allocators refuse none.
-                lines.append(f"    {name} = device_array(max(1, {' * '.join(_factor(s) for s in shape) or '1'}), {_numpy_type(b)})")
+                lines.append(f"    {name} = device_array(max(1, {' * '.join(_factor(s) for s in shape) or '1'}), {stored_type(b.dtype)})")
             else:
                 lines.append(f"    {name} = {name}.reshape(-1)")
             if shape:
@@ -222,8 +219,7 @@ class _Module:
 
     def _entry(self) -> list[str]:
         kernel = self.kernel
-        given = open_sizes(kernel)
-        loose = [self._name(s) for s in given]
+        loose = [self._name(s) for s in open_sizes(kernel)]
         parameters = [*(self._name(p.name) for p in kernel.params), *(["*", *loose] if loose else [])]
         lines = [f"def {self._name(kernel.name)}({', '.join(parameters)}):"]
         arrays = [p for p in kernel.params if p.name in self.buffers]
@@ -231,22 +227,20 @@ class _Module:
         host = f"all(isinstance(array, np.ndarray) for array in ({names}))" if arrays else "True"
         lines.append('    """NumPy arrays give NumPy arrays; with an array on the device, the results stay there."""')
         lines.append(f"    host = {host}")
-        lines += [f"    {self._name(step.size)} = {self._solved(step)}" for step in solution(kernel, frozenset(given)).steps]
+        lines += [f"    {line}" for line in size_lines(kernel, self._name)]
         arguments = [self._name(p.name) for p in kernel.params]
         for p in arrays:
             name = self._name(p.name)
-            turned = self._turned(p, name)
+            source = turned(name, self.buffers[p.name].order)
             if p.inout:
                 arguments[arguments.index(name)] = f"{name}_device"
-                lines.append(f"    {name}_device = on_device({turned})")
+                lines.append(f"    {name}_device = on_device({source})")
             else:
-                lines.append(f"    {name} = on_device({turned})")
+                lines.append(f"    {name} = on_device({source})")
         for p in kernel.outputs:
-            order = self.buffers[p.name].order
-            shape = ", ".join(self._host(p.type.shape[d]) for d in order)
-            lines.append(
-                f"    {self._name(p.name)} = device_array(({shape}{',' if len(order) == 1 else ''}), {_numpy_type(self.buffers[p.name])})"
-            )
+            buffer = self.buffers[p.name]
+            shape = tuple_text([self._host(p.type.shape[d]) for d in buffer.order])
+            lines.append(f"    {self._name(p.name)} = device_array({shape}, {stored_type(buffer.dtype)})")
             arguments.append(self._name(p.name))
         lines.append(f"    launch({', '.join([*arguments, *(self._name(s) for s in kernel.sizes)])})")
         return [*lines, *self._results()]
@@ -256,96 +250,23 @@ class _Module:
         inout = [p for p in self.kernel.params if p.inout and p.name in self.buffers]
         for p in inout:
             name = self._name(p.name)
-            back = self._turned_back(p, f"{name}_device.copy_to_host()")
+            back = turned_back(f"{name}_device.copy_to_host()", self.buffers[p.name].order)
             lines += [f"    if isinstance({name}, np.ndarray):", f"        {name}[...] = {back}"]
         outputs = [self._name(p.name) for p in self.kernel.outputs]
         if not outputs:
             return lines
-        copies = [self._turned_back(p, f"{name}.copy_to_host()") for p, name in zip(self.kernel.outputs, outputs, strict=True)]
+        orders = [self.buffers[p.name].order for p in self.kernel.outputs]
+        copies = [turned_back(f"{name}.copy_to_host()", order) for name, order in zip(outputs, orders, strict=True)]
         lines.append("    if host:")
         lines += [f"        {name} = {copy}" for name, copy in zip(outputs, copies, strict=True)]
         if len(outputs) == 1:
             return [*lines, f"    return {outputs[0]}"]
-        result = "".join(word.capitalize() for word in self.kernel.name.split("_")) + "Result"
+        result = result_name(self.kernel)
         lines.append(f'    return namedtuple("{result}", "{" ".join(outputs)}")({", ".join(outputs)})')
         return lines
 
-    def _turned(self, p: Param, name: str) -> str:
-        order = self.buffers[p.name].order
-        return name if order == tuple(range(len(order))) else f"{name}.transpose({order})"
-
-    def _turned_back(self, p: Param, text: str) -> str:
-        order = self.buffers[p.name].order
-        inverse = tuple(order.index(d) for d in range(len(order)))
-        return text if order == tuple(range(len(order))) else f"{text}.transpose({inverse})"
-
-    def _solved(self, step: SizeStep) -> str:
-        """The text that reads a size from a shape: `extent == slope * size + rest`."""
-        shape = f"{self._name(step.array)}.shape[{step.dim}]"
-        if step.plain:
-            return shape
-        extent = next(p for p in self.kernel.params if p.name == step.array).type.shape[step.dim]
-        rest = _at_size(extent, step.size, 0)
-        slope = _at_size(Call("sub", (extent, rest), I64), step.size, 1)
-        left = shape if rest == const(0, I64) else f"({shape} - {self._host(rest)})"
-        divisor = self._host(slope)
-        if divisor == "1":
-            return left
-        return f"{left} // {divisor}" if divisor.isdigit() else f"{left} // {divisor} if {divisor} else 0"
-
     def _host(self, e: Expr) -> str:
-        """An integer expression over sizes and parameters, in Python's own integers."""
-        match e:
-            case Const():
-                return str(int(e.value))
-            case SizeRef(name) | ParamRef(name) | IndexRef(name):
-                return f"int({self._name(name)})" if isinstance(e, ParamRef) else self._name(name)
-            case Call("min" | "max" as op, (a, b)):
-                return f"{op}({self._host(a)}, {self._host(b)})"
-            case Call("add" | "sub" | "mul" as op, (a, b)):
-                return f"({self._host(a)} {_PYTHON[op]} {self._host(b)})"
-            case Call("floordiv" | "mod" as op, (a, b)):
-                divisor = self._host(b)
-                return f"({self._host(a)} {_PYTHON[op]} {divisor} if {divisor} else 0)"
-            case Call("neg", (a,)):
-                return f"(-{self._host(a)})"
-            case Call("i64" | "i32", (a,)) if a.dtype.is_int:
-                return self._host(a)
-            case Call("select", (c, a, b)):
-                return f"({self._host(a)} if {self._host(c)} else {self._host(b)})"
-            case Call("lt" | "le" | "gt" | "ge" | "eq" | "ne" as op, (a, b)) if a.dtype is I64:
-                return f"({self._host(a)} {_PYTHON[op]} {self._host(b)})"
-            case _:
-                raise TargetError("the number of points or steps depends on more than sizes and parameters", getattr(e, "span", None))
-
-
-_PYTHON: Final = {
-    "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%",
-    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
-}  # fmt: skip
-
-
-def _at_size(e: Expr, name: str, value: int) -> Expr:
-    """The expression with a size replaced by 0 or 1, and what that makes trivial left out."""
-    if isinstance(e, SizeRef) and e.name == name:
-        return const(value, I64)
-    e = map_children(lambda child: _at_size(child, name, value), e)
-    zero, one = const(0, I64), const(1, I64)
-    match e:
-        case Call("mul", (a, b)) if zero in (a, b):
-            return zero
-        case Call("mul", (a, b)) if one in (a, b):
-            return b if a == one else a
-        case Call("add", (a, b)) if zero in (a, b):
-            return b if a == zero else a
-        case Call("sub", (a, b)) if b == zero:
-            return a
-        case Call("sub", (a, b)) if a == b:
-            return zero
-        case Call("add" | "sub" as op, (Const() as a, Const() as b)):
-            return const(int(a.value) + int(b.value) * (1 if op == "add" else -1), I64)
-        case _:
-            return e
+        return host_text(e, self._name)
 
 
 def _factor(text: str) -> str:
@@ -360,10 +281,6 @@ def _bare(text: str) -> str:
         if depth == 0 and position < len(text) - 1:
             return text
     return text[1:-1] if text.startswith("(") else text
-
-
-def _numpy_type(b: Buffer) -> str:
-    return f"np.{b.dtype.numpy.name}" if b.dtype.name != "bool" else "np.bool_"
 
 
 def _identifiers(plan: Plan) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from backends.host import stored_type
 from kernel_ir.dtypes import ARITHMETIC, BOOL, F32, I64, DType
 from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
 from kernel_ir.ops import COMPARE, OPS, PRODUCT, SUM, UNARY
@@ -220,7 +221,7 @@ class Writer:
     def cast(self, e: Expr, to: DType) -> Code:
         code = self.expr(e)
         if not code.axes and e.dtype in (I64, BOOL) and to in ARITHMETIC:
-            return Code(f"{scalar_type(to)}({code.text})")
+            return Code(f"{stored_type(to)}({code.text})")
         if e.dtype == to:
             return code
         if to in ARITHMETIC and (to.is_float or not e.dtype.is_float or to is BOOL):
@@ -235,12 +236,12 @@ class Writer:
             return f"{self.helper('to_bf16')}({code.text})"
         if to.is_int and source.is_float:
             widest = "np.int64" if to.reads_as == "i64" else "np.int32"
-            return f"{self.helper('_saturate')}(np.asarray({code.text}), np.dtype({widest})).astype({scalar_type(to)})"
-        twice = f".astype({scalar_type(to)}).astype({scalar_type(source)})"
+            return f"{self.helper('_saturate')}(np.asarray({code.text}), np.dtype({widest})).astype({stored_type(to)})"
+        twice = f".astype({stored_type(to)}).astype({stored_type(source)})"
         if code.text.endswith(twice):  # rounded by a cast already
-            return code.text.removesuffix(f".astype({scalar_type(source)})")
+            return code.text.removesuffix(f".astype({stored_type(source)})")
         inner = code.tight(ATOM) if code.axes else f"np.asarray({code.text})"
-        return f"{inner}.astype({scalar_type(to)})"
+        return f"{inner}.astype({stored_type(to)})"
 
     def read(self, code: Code, dtype: DType) -> Code:
         """What a read gives of stored elements."""
@@ -249,7 +250,7 @@ class Writer:
         if dtype.name == "bf16":
             return Code(f"{self.helper('from_bf16')}({code.text})", code.axes)
         arithmetic = {t.name: t for t in ARITHMETIC}[dtype.reads_as]
-        return Code(f"{code.tight(ATOM)}.astype({scalar_type(arithmetic)})", code.axes)
+        return Code(f"{code.tight(ATOM)}.astype({stored_type(arithmetic)})", code.axes)
 
     def load(self, e: Load) -> Code:
         array = self.arrays[e.array]
@@ -338,7 +339,7 @@ class Writer:
         kept = ", keepdims=True" if keep else ""
         match kind:
             case "sum" | "prod":
-                exact = f", dtype={scalar_type(dtype)}" if dtype.is_int else ""
+                exact = f", dtype={stored_type(dtype)}" if dtype.is_int else ""
                 text = f"np.{kind}({body.text}{axis}{exact}{where}{kept})"
             case "max" | "min":
                 text = f"np.{kind}({body.text}{axis}, initial={limit(source, kind)}{where}{kept})"
@@ -505,19 +506,14 @@ def plain(c: Const) -> str:
 
 def typed(c: Const) -> str:
     """A constant as a NumPy scalar."""
-    return f"{scalar_type(c.dtype)}({plain(c)})"
-
-
-def scalar_type(dtype: DType) -> str:
-    """The NumPy name of a dtype: np.float32."""
-    return "np.bool_" if dtype is BOOL else f"np.{dtype.numpy.name}"
+    return f"{stored_type(c.dtype)}({plain(c)})"
 
 
 def limit(dtype: DType, kind: str) -> str:
     """max or min over nothing."""
     if dtype.is_float:
         return "-np.inf" if kind == "max" else "np.inf"
-    return f"np.iinfo({scalar_type(dtype)}).{'min' if kind == 'max' else 'max'}"
+    return f"np.iinfo({stored_type(dtype)}).{'min' if kind == 'max' else 'max'}"
 
 
 def _axis_text(count: int, everything: bool) -> str:

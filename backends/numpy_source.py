@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Sequence
 from typing import Final
 
-from backends.cpu_entry import entry_text, scalar_text
-from backends.numpy_expr import Code, Writer, scalar_type, shifted
+from backends.cpu_entry import entry_text, is_accumulated
+from backends.host import scalar_text, stored_type
+from backends.numpy_expr import Code, Writer, shifted
 from kernel_ir import meaning
 from kernel_ir.dtypes import ARITHMETIC, DType, reads_as
 from kernel_ir.nodes import Assign, Kernel, Repeat, Stmt
@@ -63,10 +64,10 @@ def numpy_source(kernel: Kernel) -> str:
             w.line(f"{p.name} = {scalar_text(p.name, p.type.dtype)}")
     for p in kernel.temps:
         shape = ", ".join(w.expr(e).text for e in p.type.shape)
-        make = "zeros" if _is_accumulated(kernel, p.name) else "empty"
-        w.line(f"{p.name} = np.{make}(({shape}{',' if p.type.rank == 1 else ''}), {scalar_type(p.type.dtype)})")
+        make = "zeros" if is_accumulated(kernel, p.name) else "empty"
+        w.line(f"{p.name} = np.{make}(({shape}{',' if p.type.rank == 1 else ''}), {stored_type(p.type.dtype)})")
     for p in kernel.outputs:
-        if _is_accumulated(kernel, p.name):
+        if is_accumulated(kernel, p.name):
             w.line(f"{p.name}[...] = 0")
     for stmt in kernel.body:
         _statement(w, stmt, kernel)
@@ -124,10 +125,6 @@ def _split(arguments: str) -> list[str]:
 def _kept(w: Writer) -> list[str]:
     """The lines, without index arrays that nothing uses."""
     return [line if isinstance(line, str) else line[0] for line in w.lines if isinstance(line, str) or line[1].used]
-
-
-def _is_accumulated(kernel: Kernel, name: str) -> bool:
-    return any(s.target == name and s.op != "=" for s in statements(kernel.body))
 
 
 def _statement(w: Writer, stmt: Stmt, kernel: Kernel) -> None:

@@ -33,9 +33,6 @@ class Compiled:
         self._run = run
         self._binding: Binding = binding(kernel)
         self._open = self._binding.open_sizes
-        # The emitted function solves fewer sizes from shapes than `Binding` does: it is given what it asks for.
-        asked = inspect.signature(run).parameters.values()
-        self._asked = tuple(p.name for p in asked if p.kind is inspect.Parameter.KEYWORD_ONLY)
         self.__name__ = kernel.name
         self.__doc__ = str(kernel)
         self.__signature__ = inspect.Signature(
@@ -48,7 +45,7 @@ class Compiled:
         if self.target.backend == "cuda" and any(map(_is_device_array, (*args, *kwargs.values()))):
             return self._on_device(args, kwargs)
         bound = self._binding(args, kwargs)
-        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._asked})
+        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._open})
         bound.finish()
         return result
 

@@ -86,7 +86,7 @@ def test_source_is_what_a_person_would_write() -> None:
 @pytest.mark.parametrize("name", ["softmax", "black_scholes", "histogram", "reshape_scale"])
 def test_source_runs_alone(name: str, tmp_path: Path) -> None:
     kernel = PUBLIC[name]
-    arguments = sample_inputs(kernel, 0, dict.fromkeys(kernel.sizes, 4)) | ({"H": 4} if name == "reshape_scale" else {})
+    arguments = sample_inputs(kernel, 0, dict.fromkeys(kernel.sizes, 4))
     (tmp_path / "emitted.py").write_text(numpy_source(kernel))
     np.savez(tmp_path / "inputs.npz", **arguments)
     code = (
