@@ -1,4 +1,4 @@
-"""The kernels and rules in docs/language.md parse."""
+"""The kernels and rules in the language reference parse."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from kernel_ir.parser import parse, parse_rules
 from tests.conftest import ROOT
 
-BLOCKS = re.findall(r"```(kir|rules)\n(.*?)```", (ROOT / "docs" / "language.md").read_text(encoding="utf-8"), re.S)
+BLOCKS = re.findall(r"```(kir|rules)\n(.*?)```", (ROOT / "kernel_ir" / "LANGUAGE.md").read_text(encoding="utf-8"), re.S)
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)
