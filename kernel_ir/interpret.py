@@ -277,7 +277,9 @@ class Machine:
         after = tuple(a.copy() for a in before) if reads_target else before
         done = self.defined.setdefault(stmt.target, np.zeros(before[0].shape, np.bool_))
         covered = done.copy() if stmt.otherwise else done
-        accumulator = None if stmt.op == "=" else self.numbers.accumulator(before, stmt.op, self.dtypes[stmt.target])
+        # A scalar target is accumulated as an array of one: `ufunc.at` adds term by term only where there is an index.
+        listed = tuple(np.atleast_1d(a) for a in before)
+        accumulator = None if stmt.op == "=" else self.numbers.accumulator(listed, stmt.op, self.dtypes[stmt.target])
         inner, _ = self._enter_all(stmt.binders, scope)
         work = max(self._work(top, inner) for top in expressions(stmt))
         for box, mask in self._boxes(stmt.binders, scope, work, None):
@@ -292,7 +294,9 @@ class Machine:
                 self._write(stmt, box, value, mask, after, done, covered)
             else:
                 self._scatter(stmt, box, value, mask, accumulator)
-        self.memory[stmt.target] = after if accumulator is None else accumulator.finish()
+        if accumulator is not None:
+            after = tuple(a.reshape(before[0].shape) for a in accumulator.finish())
+        self.memory[stmt.target] = after
 
     def _boxes(self, binders: Sequence[Binder], scope: Scope, work: int, mask: Array | None) -> Iterator[tuple[Scope, Array | None]]:
         """The statement's points as boxes of at most CHUNK elements (where one point needs no more), each with its mask."""
@@ -333,7 +337,8 @@ class Machine:
                 raise BoundsError(
                     f"index {wrong} is outside {stmt.target!r}, whose extent here is {extent}", stmt.span, "exclude it with `where`"
                 )
-        accumulator.add(flat, tuple(np.broadcast_to(part, extents)[chosen] for part in value))
+        place = flat or (np.zeros(np.count_nonzero(chosen), np.int64),)
+        accumulator.add(place, tuple(np.broadcast_to(part, extents)[chosen] for part in value))
 
 
 def nesting(e: Expr) -> int:
