@@ -33,10 +33,6 @@ KNOWN = {
     "log2",
 }
 KNOWN |= {"floor", "fma", "fmin", "fmax", "+", "-", "*", "/", "neg", "fabs", "pow", "if", "<", "<=", ">", ">=", "==", "or"}
-EVERY = 6
-"""Every sixth kernel is optimized too: the whole set takes minutes."""
-
-
 @functools.cache
 def cases():
     found = {}
@@ -116,7 +112,7 @@ def test_evaluates_as_published(name):
 
 @needs_data
 @pytest.mark.parametrize("fast_math", ["none", "reassoc,contract,arcp"])
-@pytest.mark.parametrize("name", list(cases())[::EVERY])
+@pytest.mark.parametrize("name", cases())
 def test_optimized_stays_accurate(name, fast_math):
     case = cases()[name]
     k = kernel(case)
