@@ -38,8 +38,12 @@ from kernel_ir.walk import subtrees
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
-LLVM_FLAGS: Final = ("contract", "reassoc", "arcp", "nsz", "afn")
-"""Flags that LLVM gets when the user gave them; never nnan and ninf: they make NaN and inf undefined, not merely ignored."""
+LLVM_FLAGS: Final = ("contract", "nsz")
+"""Flags that LLVM gets when the user gave them.
+
+Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second, unseen rewriting could overflow where the chosen
+form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf: they make NaN and infinity undefined, not merely ignored.
+"""
 
 
 @dataclass(slots=True)
@@ -365,11 +369,10 @@ class _Body:
 
     def _joined(self, there: str, kind: str, value: Expr, dtype: DType) -> str:
         text, e = self.e.text(value), self.e
-        regroup = dtype.is_float and "reassoc" not in self.flags
         match kind:
-            case "sum" if regroup:
+            case "sum" if dtype.is_float:
                 return f"{e.helper('add_any_order')}({there}, {text})"
-            case "prod" if regroup:
+            case "prod" if dtype.is_float:
                 return f"{e.helper('mul_any_order')}({there}, {text})"
             case "sum" | "prod":
                 whole = f"{there} {'+' if kind == 'sum' else '*'} {e.inner(value)}"
