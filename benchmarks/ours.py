@@ -23,7 +23,7 @@ def as_written(kernel: Kernel, sizes: Mapping[str, int], flags: str) -> Callable
 
     from backends.target import target
     from kernel_ir import fastmath
-    from kernel_ir.optimize import best_plan
+    from kernel_ir.optimizer import best_plan
 
     place = target("cpu")
     return compiled(best_plan(kernel, place, sizes, fastmath.flags(flags)), place)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from extract.cost import Cost
+from extract.cycles import Cost
 from extract.fuse import Nodes, expressions_of
 from extract.machine import Machine
 from extract.sizes import number

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from extract.cost import Cost
+from extract.cycles import Cost
 from extract.fuse import expressions_of
 from extract.machine import Machine
 from extract.sizes import number

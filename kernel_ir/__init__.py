@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from kernel_ir.fastmath import Flag as Flag
     from kernel_ir.module import Module as Module
     from kernel_ir.nodes import Kernel as Kernel
-    from kernel_ir.optimize import Result as Result
-    from kernel_ir.optimize import optimize as optimize
+    from kernel_ir.optimizer import Result as Result
+    from kernel_ir.optimizer import optimize as optimize
     from kernel_ir.parser import parse as parse
     from kernel_ir.parser import parse_file as parse_file
     from rewrites.saturate import Budget as Budget
@@ -42,7 +42,7 @@ __version__: Final = "0.1.0"
 
 _HOME: Final[dict[str, str]] = {
     **dict.fromkeys(("parse", "parse_file"), "kernel_ir.parser"),
-    **dict.fromkeys(("optimize", "Result"), "kernel_ir.optimize"),
+    **dict.fromkeys(("optimize", "Result"), "kernel_ir.optimizer"),
     **dict.fromkeys(
         (
             "KernelError",

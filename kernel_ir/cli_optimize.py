@@ -9,11 +9,11 @@ from kernel_ir.compiled import ptx_text, source_text
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import flags
 from kernel_ir.nodes import Kernel
-from kernel_ir.optimize import optimize as optimized
+from kernel_ir.optimizer import optimize as optimized
 from kernel_ir.report import explanation, result_json, summary
 
 if TYPE_CHECKING:
-    from kernel_ir.optimize import Result
+    from kernel_ir.optimizer import Result
 
 
 def optimize(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def optimize(arguments: argparse.Namespace) -> int:
 
 def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "list[Result]":
     """One result a chosen kernel, in file order; `lenient_sizes` where another file's kernels may own a size."""
-    from kernel_ir.optimize import options
+    from kernel_ir.optimizer import options
 
     kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
     given = sizes(arguments.size)
@@ -80,7 +80,7 @@ def emit(arguments: argparse.Namespace) -> int:
     kernel: Kernel = one(list(kernels))
     place = target(arguments.target)
     licence = flags(arguments.fast_math)
-    from kernel_ir.optimize import best_plan
+    from kernel_ir.optimizer import best_plan
 
     plan = best_plan(kernel, place, sizes_of(kernel, given), licence)
     code = ptx_text(plan, place) if arguments.emit == "ptx" else source_text(plan, place)

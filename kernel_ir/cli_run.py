@@ -16,7 +16,7 @@ from kernel_ir.nodes import Kernel
 from kernel_ir.timing import Timing, alternating, readable
 
 if TYPE_CHECKING:
-    from kernel_ir.optimize import Result
+    from kernel_ir.optimizer import Result
 
 Arrays = dict[str, Any]
 
@@ -67,7 +67,7 @@ def bench_one(result: "Result", values: Arrays) -> dict[str, Timing]:
     """Ours, the kernel as written on the same target, and NumPy: alternating, in one run."""
     from backends.target import target
     from kernel_ir.compiled import compiled
-    from kernel_ir.optimize import best_plan
+    from kernel_ir.optimizer import best_plan
 
     kernel = result.original
     ours = _compiled(result)

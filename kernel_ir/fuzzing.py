@@ -20,7 +20,7 @@ def fuzz_compiler(count: int, seed: int, fast_math: str = "none", compiled: bool
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
-    from kernel_ir.optimize import optimize
+    from kernel_ir.optimizer import optimize
     from kernel_ir.testing import kernels
 
     drawn = changed = 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_ir.fastmath import flags_text
 
 if TYPE_CHECKING:
-    from kernel_ir.optimize import Result, Round
+    from kernel_ir.optimizer import Result, Round
 
 
 def summary(result: "Result") -> str:

@@ -11,7 +11,8 @@ from backends.plans import plans
 from backends.target import Target
 from backends.target import target as target_named
 from extract.candidates import Candidates, candidates
-from extract.cost import Cost, cost
+from extract.cost import cost
+from extract.cycles import Cost
 from extract.machine import Machine, load_machine
 from kernel_ir.errors import EquivalenceError, UsageError
 from kernel_ir.fastmath import NONE, Flag, Flags, flags
