@@ -56,12 +56,27 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     cores = max(1.0, min(float(machine.units), parallel))
     arithmetic = sum(walker.count.arithmetic.values()) / cores
     traffic = _traffic(walker.count.accesses, buffers, machine)
-    memory = sum(t / level.bytes_per_cycle for t, level in zip(traffic, machine.levels, strict=True)) / cores
+    *near, shared = (t / level.bytes_per_cycle for t, level in zip(traffic, machine.levels, strict=True))
+    memory = sum(near) / cores + shared
     overhead = machine.launch_cycles if parallel > 1 else 0.0
     # The slower one hides most of the faster, not all.
     cycles = max(arithmetic, memory) + 0.2 * min(arithmetic, memory) + overhead
     moved = {level.name: t for t, level in zip(traffic, machine.levels, strict=True)}
     return Cost(cycles, dict(sorted(walker.count.arithmetic.items())), moved, overhead)
+
+
+def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
+    """The cost of turning arrays, which callers mostly hold in C order, into the order of memory that the plan chose for them."""
+    inputs = {p.name: p for p in plan.kernel.params if p.type.layout == "any"}
+    elements = 0.0
+    for b in plan.buffers:
+        if b.name in inputs and b.order != tuple(range(len(b.order))):
+            count = 2.0 if inputs[b.name].inout else 1.0
+            for extent in b.shape:
+                count *= max(0, number(extent, sizes))
+            elements += count
+    cycles = elements * machine.extra.get("turn_cycles", 0.0)
+    return Cost(cycles, overhead=cycles)
 
 
 def _parallel_extent(body: Nodes, sizes: Mapping[str, int]) -> float:
@@ -235,7 +250,7 @@ def _traffic(accesses: list[Access], buffers: Mapping[str, Buffer], machine: Mac
 
 
 def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:
-    """Distinct bytes touched by all the loops from each depth inwards; a far stride touches a line an element unless a later loop fills it."""
+    """Distinct bytes touched by the loops from each depth inwards; a far stride touches a line an element unless a later loop fills it."""
     result = [float(a.itemsize)]
     unit = False
     pending = 1.0
@@ -258,7 +273,8 @@ def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:
 
 
 def _level(bytes_: float, machine: Machine) -> int:
-    return next(n for n, level in enumerate(machine.levels) if bytes_ <= level.bytes)
+    last = len(machine.levels) - 1
+    return next((n for n, level in enumerate(machine.levels) if bytes_ <= level.bytes), last)
 
 
 def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, sizes: Mapping[str, int]) -> Cost:
@@ -276,5 +292,5 @@ def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, size
             size *= max(0, number(extent, sizes))
         total += size
     level = max(1, _level(total, machine))
-    memory = total / machine.levels[level].bytes_per_cycle / machine.units
+    memory = total / machine.levels[level].bytes_per_cycle / (1 if level == len(machine.levels) - 1 else machine.units)
     return Cost(max(work, memory) + 2000.0, {"FMA": work}, {machine.levels[level].name: total}, 2000.0)

@@ -57,6 +57,10 @@ class Compiled:
             raise ArgumentError(f"{self.kernel.name}: {problem}", self.kernel.span, f"the signature is {self.__signature__}") from None
         return self._run(*given.args, **given.kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Machine code stays here: another process compiles the plan again, or finds it in the cache.
+        return compiled, (self.plan, self.target)
+
     def __repr__(self) -> str:
         return f"<compiled {self.kernel.name} for {self.target}>"
 

@@ -37,6 +37,8 @@ def flags(text: str | Iterable[str | Flag] | None) -> Flags:
     """
     if text is None:
         return NONE
+    if not isinstance(text, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"fast_math is {text!r}", hint='give a comma list such as "reassoc,contract", "all" or "none"')
     words = text.split(",") if isinstance(text, str) else [str(word) for word in text]
     names = [word.strip().lower() for word in words if word.strip()]
     if names == ["all"]:

@@ -71,12 +71,17 @@ class Inputs:
         """Keyword arguments of a call: fresh arrays laid out as chosen, and the sizes that no input fixes."""
         arrays = {p.name: p.type.rank > 0 for p in kernel.params}
         laid = {name: laid_out(v, self.layouts.get(name, "rows")) if arrays[name] else v for name, v in self.values.items()}
-        needed = open_sizes(kernel)
-        if any(self.sizes[name] == 0 for name in needed):
-            # An extent of H * W = 0 tells nothing of H.
-            fixed = {e.name for p in kernel.params for e in p.type.shape if isinstance(e, SizeRef)}
-            needed = tuple(name for name in kernel.sizes if name not in fixed)
-        return laid | {name: self.sizes[name] for name in needed}
+        return laid | _named(kernel, self.sizes)
+
+
+def _named(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that a call must give by name."""
+    needed = open_sizes(kernel)
+    if any(sizes[name] == 0 for name in needed):
+        # An extent of H * W = 0 tells nothing of H.
+        fixed = {e.name for p in kernel.params for e in p.type.shape if isinstance(e, SizeRef)}
+        needed = tuple(name for name in kernel.sizes if name not in fixed)
+    return {name: sizes[name] for name in needed}
 
 
 def laid_out(array: Array, layout: str) -> Array:
@@ -172,7 +177,7 @@ def sample_inputs(kernel: Kernel, seed: int = 0, sizes: Mapping[str, int] | None
     pattern = next((p for p in REALISTIC if _is_finite(kernel, facts, whole, p, seed)), REALISTIC[0])
     values = _values(kernel, facts, whole, fixed, pattern, seed)
     drawn = Inputs(values, {name: fixed[name] for name in kernel.sizes}, {})
-    return values | {name: drawn.sizes[name] for name in open_sizes(kernel)}
+    return values | _named(kernel, drawn.sizes)
 
 
 def _values(kernel: Kernel, facts: Sequence[Expr], whole: Sequence[str], env: Mapping[str, int], pattern: str, seed: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from kernel_ir.nodes import Kernel
 from kernel_ir.syntax import RuleSyntax
@@ -30,5 +32,13 @@ class Module(Mapping[str, Kernel]):
     def __len__(self) -> int:
         return len(self.kernels)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only view of a dict cannot be pickled; the dict can.
+        return _frozen, (dict(self.kernels), dict(self.consts), self.rules)
+
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.kernels.values())) + "\n" * bool(self.kernels)
+
+
+def _frozen(kernels: dict[str, Kernel], consts: dict[str, int | float], rules: tuple[RuleSyntax, ...]) -> Module:
+    return Module(MappingProxyType(kernels), MappingProxyType(consts), rules)

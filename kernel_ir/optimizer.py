@@ -165,6 +165,8 @@ def optimize(
     """
     if not isinstance(kernel, Kernel):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"optimize takes a Kernel, not {type(kernel).__name__}", hint='kir.parse(text)["name"] gives one')
+    if tolerance is not None and not tolerance >= 0:
+        raise UsageError(f"tolerance is {tolerance!r}, and a relative error of at least 0 was expected", hint="1e-6, for one")
     place, licence = target_named(target), flags(fast_math)
     extents = _extents(kernel, sizes or {})
     allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
