@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kernel_ir import meaning
 from kernel_ir.cli_common import check_sizes_known, chosen, console, read_module, replacing, sizes, sizes_of, working, write_json
 from kernel_ir.cli_optimize import one, results_of
+from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.errors import UsageError
 from kernel_ir.nodes import Kernel
 from kernel_ir.timing import Timing, alternating, readable
@@ -32,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         with replacing(arguments.output) as temporary, Path(temporary).open("wb") as stream:
             np.savez(stream, **outputs)
-    report: dict[str, Any] = {"kernel": kernel.name, "target": result.target.name, "outputs": {n: _figures(a) for n, a in outputs.items()}}
+    report: dict[str, Any] = {"kernel": kernel.name, "target": result.target.name, "outputs": {n: _figures(a, kernel.arrays[n].dtype) for n, a in outputs.items()}}
     if arguments.bench:
         report["bench"] = timings_json(bench_one(result, values))
     if arguments.json:
@@ -138,11 +140,11 @@ def _outputs(kernel: Kernel, returned: Any, values: Arrays) -> Arrays:
     return arrays | {p.name: values[p.name] for p in kernel.params if p.inout}
 
 
-def _figures(array: Any) -> dict[str, Any]:
+def _figures(array: Any, dtype: DType) -> dict[str, Any]:
     a = np.asarray(array)
-    shown: dict[str, Any] = {"dtype": str(a.dtype), "shape": list(a.shape)}
-    if a.size and a.dtype.kind in "fiu":
-        wide = a.astype(np.float64)
+    shown: dict[str, Any] = {"dtype": dtype.name, "shape": list(a.shape)}
+    if a.size and dtype is not BOOL:
+        wide = np.asarray(meaning.read(a, dtype), np.float64)
         with np.errstate(all="ignore"):
             shown |= {"min": float(wide.min()), "max": float(wide.max()), "mean": float(wide.mean())}
     return shown
