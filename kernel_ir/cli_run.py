@@ -34,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         with replacing(arguments.output) as temporary, Path(temporary).open("wb") as stream:
             np.savez(stream, **outputs)
-    report: dict[str, Any] = {"kernel": kernel.name, "target": result.target.name, "outputs": {n: _figures(a, kernel.arrays[n].dtype) for n, a in outputs.items()}}
+    figures = {name: _figures(array, kernel.arrays[name].dtype) for name, array in outputs.items()}
+    report: dict[str, Any] = {"kernel": kernel.name, "target": result.target.name, "outputs": figures}
     if arguments.bench:
         report["bench"] = timings_json(bench_one(result, values))
     if arguments.json:
         write_json(report)
     else:
-        for name, figures in report["outputs"].items():
-            sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()) + "\n")
+        for name, shown in figures.items():
+            sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value}" for key, value in shown.items()) + "\n")
         if arguments.bench:
             _print_timings(kernel.name, report["bench"])
     return 0
