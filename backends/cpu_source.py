@@ -38,6 +38,8 @@ from kernel_ir.walk import subtrees
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
+UNKNOWN_EXTENT: Final = 64
+"""Iterations that a loop counts for whose range only the loops around it know."""
 LLVM_FLAGS: Final = ("contract", "nsz")
 """Flags that LLVM gets when the user gave them.
 
@@ -95,7 +97,8 @@ class _Module:
                 case Launch() if _is_product(step):
                     (node,) = step.body
                     assert isinstance(node, Matmul)
-                    calls.append(_product_text(node))
+                    # An overflow is an infinity, as IEEE 754 has it, and no warning.
+                    calls += ['with np.errstate(all="ignore"):', f"    {_product_text(node)}"]
                     names.update(dict.fromkeys((node.out[0], node.a[0], node.b[0])))
                 case Launch():
                     arguments = self._function(step)
@@ -214,7 +217,8 @@ class _Module:
     def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
-        work = " * ".join(_extent_factor(loop, e) for loop in _deepest(launch.body) if not _bound_inside(loop, e))
+        nest = _deepest(launch.body)
+        work = " * ".join(str(UNKNOWN_EXTENT) if _bound_inside(loop, e) else _extent_factor(loop, e) for loop in nest)
         if work:
             printer.line(f"if {work} < {SERIAL_BELOW}:")
             printer.line("    parts = 1")

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
 from kernel_ir import __version__
 from kernel_ir.errors import EquivalenceError, KernelError, UsageError
@@ -151,8 +151,14 @@ _HOME: Final = {
 """The module whose function of the command's name runs it: heavy imports happen only for the command that needs them."""
 
 
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default `sys.argv`), returns its exit code."""
+    # A process started with a closed stream (`kir … >&-`) has None for it.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
         arguments = _parser().parse_args(argv)
         command = getattr(import_module(_HOME[arguments.command]), arguments.command)

@@ -35,7 +35,15 @@ def test_any_extent_has_a_cost(extent: int) -> None:
     assert kir.optimize(kir.parse(TEXT)["f"], target="cpu", sizes={"N": extent}).cycles >= 0
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["deepcopy", "pickle"])
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+def copied(value: Any) -> Any:
+    return copy.deepcopy(value)
+
+
+@pytest.mark.parametrize("again", [copied, pickled])
 def test_kernels_results_and_compiled_kernels_are_copied_and_pickled(again: Any) -> None:
     module = kir.parse(TEXT)
     assert again(module)["f"] == module["f"]
@@ -51,3 +59,23 @@ def test_a_form_that_only_shares_terms_says_so() -> None:
     k = kir.parse(text)["g"]
     result = kir.optimize(k, target="cpu")
     assert bool(result.rules) == (result.kernel != k)
+
+
+def test_a_product_that_overflows_warns_of_nothing() -> None:
+    k = kir.parse("kernel p(a: f32[M, K], b: f32[K, N]) -> (c: f32[M, N]) { c[i, j] = sum(k: a[i, k] * b[k, j]) }")["p"]
+    huge = np.full((9, 9), 3e38, np.float32)
+    assert np.isinf(kir.optimize(k, target="cpu").compile()(huge, huge)).all()
+
+
+def test_a_closed_stdout_is_no_crash(tmp_path: Any) -> None:
+    (tmp_path / "f.kir").write_text(TEXT)
+    command = f"{sys.executable} -m kernel_ir.cli optimize {tmp_path / 'f.kir'} --target cpu >&-"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
+
+
+def test_sizes_by_name_go_through_every_backend() -> None:
+    k = kir.parse("kernel r(x: f32[H * W]) -> (y: f32[H, W]) { y[i, j] = x[i * W + j] }")["r"]
+    x = np.arange(12, dtype=np.float32)
+    for target in ("numpy", "cpu"):
+        f = kir.optimize(k, target=target).compile()
+        assert f(x, W=4).shape == f(x, W=4, H=3).shape == (3, 4)
