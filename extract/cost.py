@@ -7,17 +7,19 @@ from extract.machine import Machine
 from extract.sizes import number
 from kernel_ir.plan import Launch, Plan, RepeatLaunch, Step
 
-
 LaunchCost = Callable[[Launch, Plan, Machine, Mapping[str, int]], Cost]
 
 
 def cost(plan: Plan, machine: Machine, sizes: Mapping[str, int] | None = None) -> Cost:
     """The predicted cost of one call of `plan` on `machine`; a size that is not given counts as 1024."""
+    extents = dict(sizes or {})
     if machine.kind == "gpu":
         from extract.cost_cuda import launch_cost
-    else:
-        from extract.cost_cpu import launch_cost
-    return _steps(plan.steps, plan, machine, dict(sizes or {}), launch_cost)
+
+        return _steps(plan.steps, plan, machine, extents, launch_cost)
+    from extract.cost_cpu import entry_cost, launch_cost
+
+    return entry_cost(plan, machine, extents).plus(_steps(plan.steps, plan, machine, extents, launch_cost))
 
 
 def _steps(steps: tuple[Step, ...], plan: Plan, machine: Machine, sizes: Mapping[str, int], launch_cost: LaunchCost) -> Cost:

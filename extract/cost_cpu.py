@@ -7,12 +7,12 @@ from extract.cycles import Cost
 from extract.fuse import Nodes, expressions_of
 from extract.machine import Machine
 from extract.sizes import number
-from extract.strides import Stride, stride
+from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import I64, DType
-from kernel_ir.nodes import Call, Expr, Load
+from kernel_ir.nodes import Call, Expr, IndexRef, Load
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, When
-from kernel_ir.walk import children
+from kernel_ir.walk import children, free, substitute
 
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
@@ -30,6 +30,7 @@ class Access:
     indices: tuple[Expr, ...]
     itemsize: int
     loops: tuple[tuple[str, int], ...]
+    steps: tuple[int | None, ...]
 
 
 @dataclass(slots=True)
@@ -96,6 +97,7 @@ class _Walker:
         self.sizes = sizes
         self.buffers = buffers
         self.count = Count()
+        self.starts: dict[str, Expr] = {}  # where the range of an inner loop begins, if that moves with an outer loop
 
     def nodes(self, nodes: Nodes, times: float, loops: tuple[tuple[str, int], ...], vector: bool) -> None:
         for node in nodes:
@@ -122,6 +124,8 @@ class _Walker:
         vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL)
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
+        if free(loop.lo) & {index for index, _ in loops}:
+            self.starts[loop.index] = Call("add", (IndexRef(loop.index), substitute(loop.lo, self.starts)), I64)
         if loop.kind is not LoopKind.PARALLEL:
             self.count.add("loop", times * self.machine.loop_cycles)
         if vector and any(isinstance(n, Combine) for n in loop.body):
@@ -208,7 +212,20 @@ class _Walker:
         lanes = self.machine.lanes(buffer.dtype) if vector and near is Stride.UNIT else 1
         if near is not Stride.NONE or not vector:
             self.count.add("load", times * 0.5 / lanes * (1.0 if near is not Stride.FAR else 2.0))
-        self.count.accesses.append(Access(array, indices, buffer.dtype.itemsize, loops))
+        moved = tuple(substitute(i, self.starts) for i in indices)
+        steps = tuple(self._step(buffer, moved, index) for index, _ in loops)
+        self.count.accesses.append(Access(array, moved, buffer.dtype.itemsize, loops, steps))
+
+    def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
+        """Elements between what consecutive values of an index reach, None where that is not seen."""
+        total, below = 0, 1
+        for d in reversed(buffer.order):
+            c = coefficient(indices[d], index)
+            if c is None:
+                return None
+            total += c * below
+            below *= max(1, number(buffer.shape[d], self.sizes))
+        return abs(total)
 
 
 # -- traffic
@@ -265,7 +282,8 @@ def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:
                 unit, pending = True, 1.0
             case Stride.FAR:
                 if not unit and pending == 1.0:
-                    pending = line / a.itemsize
+                    step = a.steps[depth]
+                    pending = line / a.itemsize if step is None else max(1.0, min(line / a.itemsize, float(step)))
                     size *= pending
                 size *= extent
         result.append(size)

@@ -27,7 +27,8 @@ class Machine:
 
     `units` are cores or multiprocessors; `lanes_bits` the width of one vector instruction (a warp of 32-bit lanes on a GPU);
     `throughput` the reciprocal throughput in cycles of one vector instruction by unit and dtype name; `latency` cycles between
-    dependent additions; `levels` nearest first; `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
+    dependent additions; `levels` nearest first (on a CPU the last one's bytes a cycle are all cores' together);
+    `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
     inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory).
     """
 

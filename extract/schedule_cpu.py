@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from extract.blocks import cut
 from extract.borders import split
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
@@ -17,7 +18,7 @@ from extract.share import shared
 from extract.staged import staged
 from extract.strides import Orders, Stride, access_cost, stride
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import ArrayType, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, const
+from kernel_ir.nodes import ArrayType, Binder, Expr, Fold, Kernel, Load, Param, Reduce
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
 from kernel_ir.walk import free, statements, subtrees
 
@@ -35,6 +36,7 @@ class Choice:
     library: bool
     structure: bool
     pack: bool
+    stages: bool = True
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return (
@@ -42,6 +44,7 @@ class Choice:
             ("products", "library" if self.library else "loops"),
             ("layout", "columns" if self.structure else "rows"),
             ("copies", "turned" if self.pack else "none"),
+            ("one loop", "staged" if self.stages else "serial"),
         )
 
 
@@ -65,6 +68,9 @@ class Context:
     library: bool
     pack: bool
     constant: frozenset[str]
+    stages: bool = True
+    cut: bool = False
+    """Whether a long loop was cut into stages: then the plan that does not is another one."""
     buffers: list[Buffer] = field(default_factory=list[Buffer])
 
 
@@ -78,24 +84,32 @@ def plans(
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
     for choice in CHOICES:
-        made = plan(kernel, choice, flags)
+        made, cut = _planned(kernel, choice, flags)
         found.setdefault((made.buffers, made.steps), made)
+        if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
+            made, _ = _planned(kernel, replace(choice, stages=False), flags)
+            found.setdefault((made.buffers, made.steps), made)
     return tuple(found.values())
 
 
 def plan(kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset()) -> Plan:
     """The plan of one choice."""
+    return _planned(kernel, choice, fast_math)[0]
+
+
+def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str]) -> tuple[Plan, bool]:
+    """The plan of one choice, and whether it cuts a loop into stages."""
     grouped = grouping(kernel, choice.fusion)
     orders = {p.name: _order(p, choice.structure) for p in (*kernel.params, *kernel.outputs)}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
-    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel))
+    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), choice.stages)
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
     local = _locals(grouped.work)
     context.buffers += [_temporary(p) for p in grouped.temps if p.name not in local]
     steps = _steps(grouped, context)
-    return Plan(kernel, "cpu", tuple(context.buffers), steps, choice.pairs(), fast_math)
+    return Plan(kernel, "cpu", tuple(context.buffers), steps, choice.pairs(), fast_math), context.cut
 
 
 def _unwritten(kernel: Kernel) -> frozenset[str]:
@@ -144,6 +158,9 @@ def _launches(group: Group, context: Context) -> list[Launch]:
         if made is not None:
             return [Launch(name, (made,), note="library product")]
     stages = staged(group, context.arrays, context.names, BLOCK)
+    context.cut |= stages is not None
+    if stages is not None and not context.stages:
+        return _launch(name, _demoted(group, len(group.outer)) if group.outer else group, context)
     if stages is not None:
         groups, temps = stages
         for p in temps:
@@ -256,19 +273,6 @@ def _blocked(group: Group, context: Context) -> Shaped:
     members = tuple(Member(m.stmt, (inner, *m.inner)) for m in group.members)
     shaped = replace(group, outer=(*group.outer[:-1], block), members=members)
     return shaped, {inner.index: (base, BLOCK)}, f"blocks of {BLOCK}"
-
-
-def cut(b: Binder, length: int, names: Names) -> tuple[Binder, Binder, Expr]:
-    """A loop over blocks of `length`, the loop inside one block, and the block's first value."""
-    block = names.fresh(f"{b.index}_block")
-    size = const(length, I64)
-    span = b.hi if b.lo == const(0, I64) else Call("sub", (b.hi, b.lo), I64)
-    count = Call("floordiv", (Call("add", (span, const(length - 1, I64)), I64), size), I64)
-    start: Expr = Call("mul", (IndexRef(block), size), I64)
-    if b.lo != const(0, I64):
-        start = Call("add", (b.lo, start), I64)
-    end = Call("min", (Call("add", (start, size), I64), b.hi), I64)
-    return Binder(block, const(0, I64), count), Binder(b.index, start, end), start
 
 
 def _shaped_points(group: Group, context: Context) -> Shaped:

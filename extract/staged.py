@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from extract.blocks import cut
 from extract.groups import Group, Member
 from extract.lower import Names, scans_over
 from kernel_ir.dtypes import I64
@@ -40,7 +41,7 @@ def _short(b: Binder, block: int) -> bool:
 
 def _whole_reduction(group: Group, stmt: Assign, r: Reduce, names: Names, block: int) -> Stages:
     """One partial result a block, in parallel; then the join of them."""
-    outer, inner = _cut(r.binders[0], block, names)
+    outer, inner, _ = cut(r.binders[0], block, names)
     partial = names.fresh(f"{stmt.target}_partial")
     kept = Param(partial, ArrayType(r.dtype, (outer.hi,)))
     first = Assign(partial, (IndexRef(outer.index),), "=", replace(r, binders=(inner, *r.binders[1:])), (outer,))
@@ -52,7 +53,7 @@ def _whole_reduction(group: Group, stmt: Assign, r: Reduce, names: Names, block:
 def _running(group: Group, stmt: Assign, r: Reduce, names: Names, block: int) -> Stages:
     """Totals of blocks in parallel; the running total before each block; then each block by itself in parallel."""
     (row,), (b,) = group.outer, r.binders
-    outer, inner = _cut(row, block, names)
+    outer, inner, _ = cut(row, block, names)
     total, before = names.fresh(f"{stmt.target}_total"), names.fresh(f"{stmt.target}_before")
     at = IndexRef(outer.index)
     totals = Assign(total, (at,), "=", replace(r, binders=(Binder(b.index, inner.lo, inner.hi),)), (outer,))
@@ -70,13 +71,6 @@ def _running(group: Group, stmt: Assign, r: Reduce, names: Names, block: int) ->
         Group((), (Member(befores, (outer,)),)),
         Group((outer,), (Member(last, (inner,)),), group.locals),
     ), (Param(total, kept), Param(before, kept))
-
-
-def _cut(b: Binder, block: int, names: Names) -> tuple[Binder, Binder]:
-    from extract.schedule_cpu import cut
-
-    outer, inner, _ = cut(b, block, names)
-    return outer, inner
 
 
 def _reductions(e: Expr) -> list[Reduce]:
