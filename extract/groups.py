@@ -72,9 +72,30 @@ class Grouping:
 
 def grouping(kernel: Kernel, fusion: Fusion = "most") -> Grouping:
     """The groups of `kernel`, in the order of its statements."""
-    body, copies = _keep_before(explicit(kernel), kernel)
-    temps = frozenset(p.name for p in (*kernel.temps, *copies))
-    return Grouping(_with_locals(_groups(body, fusion), temps), (*kernel.temps, *copies))
+    body, copies = _keep_before(_live(explicit(kernel), kernel), kernel)
+    written = {s.target for s in statements(body)}
+    temps = tuple(p for p in (*kernel.temps, *copies) if p.name in written)
+    return Grouping(_with_locals(_groups(body, fusion), frozenset(p.name for p in temps)), temps)
+
+
+def _live(body: tuple[Stmt, ...], kernel: Kernel) -> tuple[Stmt, ...]:
+    """The statements without those of temporaries that no other statement reads."""
+    temps = {p.name for p in kernel.temps}
+    read = {x.array for s in statements(body) for x in loads(s) if x.array != s.target}
+    read |= {x.array for r in body if isinstance(r, Repeat) for x in subtrees(r.steps) if isinstance(x, Load)}
+    dead = temps & {s.target for s in statements(body)} - read
+    return _live(_without(body, dead), kernel) if dead else body
+
+
+def _without(body: tuple[Stmt, ...], targets: set[str]) -> tuple[Stmt, ...]:
+    kept: list[Stmt] = []
+    for stmt in body:
+        if isinstance(stmt, Repeat):
+            inner = _without(stmt.body, targets)
+            kept += [replace(stmt, body=inner)] if inner else []
+        elif stmt.target not in targets:
+            kept.append(stmt)
+    return tuple(kept)
 
 
 def groups(work: tuple[Work, ...]) -> Iterator[Group]:

@@ -79,3 +79,10 @@ def test_sizes_by_name_go_through_every_backend() -> None:
     for target in ("numpy", "cpu"):
         f = kir.optimize(k, target=target).compile()
         assert f(x, W=4).shape == f(x, W=4, H=3).shape == (3, 4)
+
+
+@pytest.mark.parametrize("value", ["x[n, m]", "fold(k in 0..3, c = 0.0 while a <= c: c + 1.0).c"])
+@pytest.mark.parametrize("target", ["numpy", "cpu"])
+def test_a_temporary_that_nothing_reads_is_no_crash(value: str, target: str) -> None:
+    text = f"kernel d(x: f64[N, M], a: f64) -> (y: f64) {{ t[n, m] = {value} for n in 0..N, m in 0..M\n y = a }}"
+    assert kir.optimize(kir.parse(text)["d"], target=target).compile()(np.ones((2, 2)), 1.0) == 1.0
