@@ -38,6 +38,15 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """How much an e-graph holds: e-nodes, rows of analyses, the constructors that have any e-node."""
+
+    nodes: int
+    facts: int
+    present: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """Something known of terms: a row of a relation (`Le`, with a dtype code `nw_mul`), of a function (`lo`, with a value), a `union`."""
 
@@ -84,7 +93,7 @@ class Session:
 
     egraph: Any
     _names: Iterator[int] = field(repr=False)
-    _marks: list[None] = field(default_factory=list[None], repr=False)
+    _inserted: list[Any] = field(default_factory=list[Any], repr=False)
 
     def insert(
         self, terms: Sequence[Term], sources: Sequence[int], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence[Fact]
@@ -138,7 +147,9 @@ class Session:
                 actions.append(egg.Set(span, fact.name, keys, number(fact.value)))
         ruleset = f"insert{next(self._names)}"
         rule = egg.Rule(span, actions, [], ruleset, ruleset)
-        self._run(egg.AddRuleset(span, ruleset), egg.RuleCommand(rule), egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
+        run = egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset)))
+        self._inserted.extend((egg.AddRuleset(span, ruleset), egg.RuleCommand(rule), run))
+        self._run(*self._inserted)
 
     def step(self, ruleset: str) -> Step:
         """Runs one iteration of a ruleset."""
@@ -148,39 +159,44 @@ class Session:
         (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
         return Step(output.report.updated, {name: n for name, n in output.report.num_matches_per_rule.items() if n})
 
-    def mark(self) -> None:
-        """Remembers the e-graph as it is."""
+    def enter(self) -> None:
+        """Remembers the e-graph as it is: the rules alone."""
         from egglog import bindings as egg
 
         self._run(egg.Push(1))
-        self._marks.append(None)
 
-    def undo(self) -> None:
-        """Goes back to the last mark, and drops it."""
-        self._pop(1)
-
-    def unwind(self) -> None:
-        """Goes back to the first mark: the rules alone."""
-        self._pop(len(self._marks))
-
-    def _pop(self, count: int) -> None:
+    def leave(self) -> None:
+        """Goes back to the rules alone."""
         from egglog import bindings as egg
 
-        self._run(egg.Pop(egg.RustSpan("", 0, 0), count))
-        del self._marks[len(self._marks) - count :]
+        self._run(egg.Pop(egg.RustSpan("", 0, 0), 1))
 
-    def rows(self) -> tuple[int, int]:
-        """Number of e-nodes, and of rows of analyses."""
+    def replay(self, rulesets: Sequence[str]) -> None:
+        """Goes back to an earlier state: what was inserted, after these steps.
+
+        A copy of the e-graph at each round, to go back to, would cost more than the rare need to run the steps again.
+        """
+        self.leave()
+        self.enter()
+        self._run(*self._inserted)
+        for ruleset in rulesets:
+            self.step(ruleset)
+
+    def rows(self) -> Rows:
+        """How much the e-graph holds."""
         from egglog import bindings as egg
 
         (output,) = self._run(egg.PrintSize(egg.RustSpan("", 0, 0), None))
         nodes = facts = 0
+        present: set[str] = set()
         for name, size in output.sizes:
             if name in SIGNATURES:
                 nodes += size
+                if size:
+                    present.add(name)
             elif not name.startswith(PROVENANCE):
                 facts += size
-        return nodes, facts
+        return Rows(nodes, facts, frozenset(present))
 
     def freeze(self) -> Frozen:
         """The e-graph as plain rows."""
@@ -285,9 +301,9 @@ def session(commands: tuple[str, ...]) -> Generator[Session, None, None]:
         loaded = _Loaded(_load(commands))
     try:
         own = Session(loaded.egraph, _names)
-        own.mark()
+        own.enter()
         yield own
-        own.unwind()
+        own.leave()
     except BaseException as error:
         if _is_egglogs(error):
             raise EGraphError(f"egglog stopped: {error}") from error

@@ -13,15 +13,23 @@ from rewrites.rule import SELECT_FAMILY, Rule
 
 KEPT: Final = 8
 """Compiled lists of rules that are kept."""
+SURPLUS: Final = 1.5
+"""How many times the rules that it needs a kernel may find loaded: each costs a little, and loading anew costs more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one e-graph is loaded with: its commands, the rulesets of the index phase, all rulesets of the rounds."""
+    """What one e-graph is loaded with: its commands, the rulesets of the index phase, all rulesets of the rounds, and for each of
+    these the constructors that its rules match."""
 
     commands: tuple[str, ...]
     index: tuple[str, ...]
     rulesets: tuple[str, ...]
+    needs: dict[str, tuple[frozenset[str], ...]]
+
+    def can_match(self, ruleset: str, present: frozenset[str]) -> bool:
+        """Whether a rule of the ruleset can match where no other constructors than these have e-nodes."""
+        return any(needs <= present for needs in self.needs[ruleset])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +53,38 @@ class Program:
     _stages: dict[tuple[bool, frozenset[str]], Stage] = field(default_factory=dict[tuple[bool, frozenset[str]], Stage], compare=False)
 
     def stage(self, constructors: Collection[str], selection: bool = False) -> Stage:
-        """The stage for a kernel made of these constructors: rules that need what no rule can make of them are left out."""
+        """The stage for a kernel made of these constructors: rules that need what no rule can make of them do not run.
+
+        They may be loaded, though, where a stage made before can serve: rules that cannot match change nothing.
+        """
         own = self.selection if selection else self.search
         known = _closure(constructors, (*_analyses(), *own))
         key = selection, known
         if key not in self._stages:
             lines = [line for line in own if line.needs <= known]
+            needs: dict[str, tuple[frozenset[str], ...]] = {}
+            for line in lines:
+                if line.ruleset:
+                    needs[line.ruleset] = (*needs.get(line.ruleset, ()), line.needs)
             index = tuple(dict.fromkeys(line.ruleset for line in lines if line.ruleset and line.index))
-            rulesets = tuple(dict.fromkeys((*index, *(line.ruleset for line in lines if line.ruleset))))
-            texts = [line.text for line in (*_analyses(), *lines) if line.needs <= known]
-            head = (*declarations(known), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets))
-            self._stages[key] = Stage((*head, *texts), index, rulesets)
+            rulesets = tuple(dict.fromkeys((*index, *needs)))
+            commands = self._shared(key, len(lines)) or _commands(known, lines, rulesets)
+            self._stages[key] = Stage(commands, index, rulesets, needs)
         return self._stages[key]
+
+    def _shared(self, key: tuple[bool, frozenset[str]], count: int) -> tuple[str, ...]:
+        """The commands of a stage made before that serves here too and is not much larger; none if there is none."""
+        selection, known = key
+        for (same, others), stage in self._stages.items():
+            if same == selection and known <= others and sum(map(len, stage.needs.values())) <= SURPLUS * count:
+                return stage.commands
+        return ()
+
+
+def _commands(known: frozenset[str], lines: Sequence[_Line], rulesets: Sequence[str]) -> tuple[str, ...]:
+    """Declarations, rulesets and rules."""
+    texts = [line.text for line in (*_analyses(), *lines) if line.needs <= known]
+    return (*declarations(known), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets), *texts)
 
 
 def _closure(constructors: Collection[str], lines: Sequence[_Line]) -> frozenset[str]:

@@ -112,6 +112,7 @@ def _saturated(encoding: Encoding, sources: Sequence[int], program: Program, sel
         with session(stage.commands) as graph:
             run.started = time.thread_time()  # loading rules is no part of the search
             graph.insert(encoding.terms, sources, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
+            run.present = graph.rows().present
             stop = run.phases(graph, stage)
             frozen = graph.freeze()
         message = ""
@@ -149,8 +150,9 @@ class _Run:
     budget: Budget
     started: float = 0.0
     rows: int = 0
+    present: frozenset[str] = frozenset()
     undone: int = 0
-    running: str = ""
+    steps: list[str] = field(default_factory=list[str])
     sizes: list[int] = field(default_factory=list[int])
     matches: dict[str, int] = field(default_factory=dict[str, int])
     banned: dict[str, None] = field(default_factory=dict[str, None])
@@ -160,36 +162,37 @@ class _Run:
         try:
             self._settle(graph)
             if stage.index:
-                self._rounds(graph, stage.index, self.budget.rounds)
-            return self._rounds(graph, stage.rulesets, self.budget.rounds)
+                self._rounds(graph, stage, stage.index)
+            return self._rounds(graph, stage, stage.rulesets)
         except _Halt as halt:
             self.sizes.append(self.rows)
             return halt.stop
 
-    def _rounds(self, graph: Session, rulesets: Sequence[str], rounds: int) -> Stop:
+    def _rounds(self, graph: Session, stage: Stage, rulesets: Sequence[str]) -> Stop:
         """Rounds in which each rule that is not banned runs once; a round that bursts the limit by far is undone, without its culprit."""
         bans = {name: _Ban(self.budget.matches) for name in rulesets}
-        for number in range(rounds):
-            graph.mark()
+        for number in range(self.budget.rounds):
+            begun = len(self.steps)
             try:
-                updated, waiting, full = self._round(graph, bans, number)
+                updated, waiting, full = self._round(graph, stage, bans, number)
             except _Halt as halt:
                 if halt.stop is not Stop.NODES or self.rows <= BURST * self.budget.nodes:
                     raise
-                graph.undo()
-                self.rows, _ = graph.rows()
+                culprit = bans.get(self.steps[-1])
+                del self.steps[begun:]
+                graph.replay(self.steps)
+                self._count(graph)
                 self.undone += 1
-                culprit = bans.get(self.running)
                 if culprit is None or self.undone > UNDONE:
                     raise
-                culprit.until = rounds
+                culprit.until = self.budget.rounds
                 continue
             self.sizes.append(self.rows)
             if not updated and not waiting:
                 return Stop.NODES if full else Stop.SATURATED
         return Stop.ITERATIONS
 
-    def _round(self, graph: Session, bans: dict[str, _Ban], number: int) -> tuple[bool, bool, bool]:
+    def _round(self, graph: Session, stage: Stage, bans: dict[str, _Ban], number: int) -> tuple[bool, bool, bool]:
         """One round: whether anything changed, whether a rule waits out a ban, whether the node limit holds one back."""
         updated = waiting = full = False
         for ruleset, ban in bans.items():
@@ -200,7 +203,10 @@ class _Run:
             if self.rows + foreseen > 2 * self.budget.nodes:
                 full = True
                 continue
-            ban.rows, before = max(1, self.rows), dict(self.matches)
+            ban.rows, ban.last = max(1, self.rows), 0
+            if not stage.can_match(ruleset, self.present):
+                continue
+            before = dict(self.matches)
             updated |= self._step(graph, ruleset)
             new = {n: m - before.get(n, 0) for n, m in self.matches.items() if m != before.get(n, 0)}
             ban.last = sum(new.values())
@@ -223,7 +229,7 @@ class _Run:
 
     def _step(self, graph: Session, ruleset: str) -> bool:
         """Runs a ruleset once; whether it changed anything. Stops everything at a limit."""
-        self.running = ruleset
+        self.steps.append(ruleset)
         step = graph.step(ruleset)
         if not step.updated:
             return False
@@ -231,9 +237,14 @@ class _Run:
             for name, count in step.matches.items():
                 name = rule_name(name)
                 self.matches[name] = self.matches.get(name, 0) + count
-        self.rows, facts = graph.rows()
-        if self.rows > self.budget.nodes or facts > FACTS * self.budget.nodes:
+        if self._count(graph):
             raise _Halt(Stop.NODES)
         if time.thread_time() - self.started > self.budget.seconds:
             raise _Halt(Stop.TIME)
         return True
+
+    def _count(self, graph: Session) -> bool:
+        """Counts e-nodes; whether there are too many, or too many facts."""
+        rows = graph.rows()
+        self.rows, self.present = rows.nodes, rows.present
+        return rows.nodes > self.budget.nodes or rows.facts > FACTS * self.budget.nodes

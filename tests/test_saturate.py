@@ -79,7 +79,7 @@ def test_a_refused_command_is_an_error() -> None:
 
 def test_every_constructor_is_declared_with_its_rules() -> None:
     with adapter.session(declarations()) as graph:
-        assert graph.rows() == (0, 0)
+        assert graph.rows() == adapter.Rows(0, 0, frozenset())
     assert len(declarations(("f_add",))) < len(declarations()) - 2 * len(SIGNATURES)
 
 
