@@ -34,7 +34,7 @@ test: $(VENV)/.test  ## the whole test suite
 lint: $(VENV)/.lint  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.test  ## times every kernel against its peers, alternating in one run

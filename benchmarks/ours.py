@@ -19,10 +19,9 @@ def ours(kernel: Kernel, sizes: Mapping[str, int], flags: str) -> Callable[..., 
 
 def as_written(kernel: Kernel, sizes: Mapping[str, int], flags: str) -> Callable[..., Any]:
     """The kernel as it stands, through the same scheduler and backend: what the rewriting adds is the difference."""
-    from kernel_ir.compiled import compiled
-
     from backends.target import target
     from kernel_ir import fastmath
+    from kernel_ir.compiled import compiled
     from kernel_ir.optimizer import best_plan
 
     place = target("cpu")

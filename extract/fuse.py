@@ -1,7 +1,8 @@
-"""Turns a list of plan nodes into one with fewer loops: neighbours over one range share it, and rows that only such a loop sees become scalars."""
+"""Turns a list of plan nodes into one with fewer loops: neighbours over one range share it, and rows that one loop sees become scalars."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kernel_ir.nodes import Carry, Expr, IndexRef, Load, Local
 from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, When
@@ -143,7 +144,7 @@ def _merge(out: list[Node], loop: Loop) -> bool:
     for at in reversed(range(len(out))):
         earlier = out[at]
         if isinstance(earlier, Loop) and (earlier.lo, earlier.hi, earlier.step) == (loop.lo, loop.hi, loop.step):
-            renamed = mapped(loop.body, lambda e: substitute(e, {loop.index: IndexRef(earlier.index)}))
+            renamed = mapped(loop.body, partial(substitute, values={loop.index: IndexRef(earlier.index)}))
             if (holds_loop(earlier) or holds_loop(loop)) or not _independent(earlier, renamed):
                 return False
             before, after = _parted(tuple(out[at + 1 :]), earlier)

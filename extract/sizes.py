@@ -22,7 +22,7 @@ def number(e: Expr, sizes: Mapping[str, int]) -> int:
             return int(e.value)
         case SizeRef(name):
             return sizes.get(name, DEFAULT)
-        case (IndexRef(name) | Local(name)) if name in sizes:
+        case IndexRef(name) | Local(name) if name in sizes:
             return sizes[name]
         case Call("add" | "sub" | "mul" | "floordiv" | "mod" | "min" | "max" | "shl" | "shr", (a, b)):
             return _joined(e.op, number(a, sizes), number(b, sizes))

@@ -13,7 +13,9 @@ from kernel_ir.errors import ArgumentError
 from kernel_ir.nodes import Param
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MAX_SIZE: Final = 2**63 - 1
+MAX_SIZE: Final = 2**47 - 1
+"""The greatest size of a call: user addresses have 47 bits, so no array is longer, and index arithmetic that is proved under this
+limit does not wrap."""
 _WIDEN: Final = {"b": "b", "i": "iu", "u": "u", "f": "f"}
 """Kinds of NumPy dtypes that may widen to each kind."""
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,11 +44,16 @@ def chosen(module: Module, names: Sequence[str], path: str) -> tuple[Kernel, ...
         raise UsageError(f"{path} holds no kernel", hint="a kernel begins with `kernel name(x: f32[N]) -> (y: f32[N]) {`")
     for name in names:
         if name not in module:
-            near = get_close_matches(name, list(module), 1)
+            near = closest(name, module)
             raise UsageError(
-                f"{path} has no kernel {name!r}", hint=f"did you mean {near[0]}?" if near else f"its kernels are {', '.join(module)}"
+                f"{path} has no kernel {name!r}", hint=f"did you mean {near}?" if near else f"its kernels are {', '.join(module)}"
             )
     return tuple(module[name] for name in module if not names or name in names)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, if one is like it."""
+    return next(iter(get_close_matches(name, list(known), 1)), None)
 
 
 def sizes(words: Sequence[str]) -> dict[str, int]:

@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kernel_ir.cli_common import console, working, write_json
+from kernel_ir.cli_common import closest, console, working, write_json
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import flags
 from rewrites.books import default_rules, load_book
@@ -65,8 +64,8 @@ def show_rules(arguments: argparse.Namespace) -> int:
     shown: list[dict[str, Any]] = []
     for name in arguments.names:
         if name not in known:
-            near: list[str] = get_close_matches(name, list(known), 1)
-            raise UsageError(f"no rule {name!r}", hint=f"did you mean {near[0]}?" if near else "`kir rules list` names them")
+            near = closest(name, known)
+            raise UsageError(f"no rule {name!r}", hint=f"did you mean {near}?" if near else "`kir rules list` names them")
         shown.append(_row(known[name]))
     if arguments.json:
         write_json({"rules": shown})

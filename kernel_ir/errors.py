@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-
 MAX_SHOWN = 160
 """Columns of a line that an error shows; of a longer line, a window around the place."""
 

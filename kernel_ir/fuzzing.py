@@ -32,7 +32,7 @@ def fuzz_compiler(count: int, seed: int, fast_math: str = "none", compiled: bool
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=tuple(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         report_multiple_bugs=False,
         print_blob=False,
     )

@@ -56,7 +56,9 @@ def shr(a: Array, count: Array) -> Array:
     a, count = np.broadcast_arrays(np.asarray(a), np.asarray(count))
     bits = a.dtype.itemsize * 8
     inside: Array = (count >= 0) & (count < bits)
-    return np.right_shift(a, np.where(inside, count, bits - 1)).astype(a.dtype)
+    shift: Array = np.full_like(count, bits - 1)
+    np.copyto(shift, count, where=inside)
+    return np.right_shift(a, shift).astype(a.dtype)
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
@@ -130,10 +132,10 @@ def rounded(name: str) -> Callable[..., Array]:
 def to_bf16(x: Array) -> Array:
     """float32 to bf16 bits (uint16), rounding to nearest even; NaN stays a quiet NaN."""
     x = np.asarray(x, np.float32)
-    bits = x.view(np.uint32)
-    rounded_bits = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-    nan: Array = np.isnan(x)
-    return np.where(nan, ((bits >> 16) | 0x40).astype(np.uint16), rounded_bits)
+    bits: Array = x.view(np.uint32)
+    rounded_bits: Array = np.asarray((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16, np.uint16)
+    np.copyto(rounded_bits, ((bits >> 16) | 0x40).astype(np.uint16), where=np.isnan(x))
+    return rounded_bits
 
 
 def from_bf16(bits: Array) -> Array:

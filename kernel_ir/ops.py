@@ -178,7 +178,7 @@ _ROWS: Final = (
     Op("max", "TT->T", N, Unit.ADD, np.maximum, _real2(lambda mp, a, b: max(a, b)), commutative=True),
     Op("fmin", "TT->T", F, Unit.ADD, np.fmin, _real2(lambda mp, a, b: min(a, b)), commutative=True),
     Op("fmax", "TT->T", F, Unit.ADD, np.fmax, _real2(lambda mp, a, b: max(a, b)), commutative=True),
-    # transcendental functions; ULP bounds: the CUDA C++ Programming Guide's maxima for f32/f64, NumPy's own (its f32 exp 2.52, log 3.83) and
+    # transcendental functions; ULP bounds: the CUDA C++ Programming Guide's maxima for f32/f64, NumPy's own (f32 exp 2.52, log 3.83) and
     # our CPU code's, whichever is largest
     _function("rsqrt", Unit.SQRT, 2.0, _real1(lambda mp, a: 1 / mp.sqrt(a))),
     _function("cbrt", Unit.TRIG, 2.0, _real1(lambda mp, a: mp.sign(a) * mp.cbrt(abs(a)))),
@@ -205,7 +205,9 @@ _ROWS: Final = (
 )
 
 OPS: Final[dict[str, Op]] = {op.name: op for op in _ROWS}
-FUNCTIONS: Final = frozenset(op.name for op in _ROWS if (not op.symbol or op.name == "pow") and op.name != "select" and op.name not in DTYPES)
+FUNCTIONS: Final = frozenset(
+    op.name for op in _ROWS if (not op.symbol or op.name == "pow") and op.name != "select" and op.name not in DTYPES
+)
 """Names that a user calls with parentheses (casts, which are DTYPES, apart)."""
 BINARY_SYMBOLS: Final[dict[str, str]] = {op.symbol: op.name for op in _ROWS if op.symbol and op.arity == 2 and op.name not in ("powi",)}
 CONSTANTS: Final[dict[str, float]] = {"inf": float("inf"), "nan": float("nan"), "pi": float(np.pi), "e": float(np.e)}

@@ -208,6 +208,7 @@ class _Costing:
     machine: Machine
     extents: dict[str, int]
     licence: Flags
+    known: dict[Kernel, list[tuple[Plan, Cost]]] = field(default_factory=dict[Kernel, "list[tuple[Plan, Cost]]"], compare=False)
 
     def best(self, kernel: Kernel) -> tuple[Plan, Cost]:
         """The cheapest plan of a kernel; of equal ones the first."""
@@ -215,8 +216,10 @@ class _Costing:
 
     def all(self, kernel: Kernel) -> list[tuple[Plan, Cost]]:
         """Every plan of a kernel with its cost."""
-        found = plans(kernel, self.place, self.machine, self.extents, self.licence)
-        return [(plan, cost(plan, self.machine, self.extents)) for plan in found]
+        if kernel not in self.known:  # each round begins with the last one's result
+            found = plans(kernel, self.place, self.machine, self.extents, self.licence)
+            self.known[kernel] = [(plan, cost(plan, self.machine, self.extents)) for plan in found]
+        return self.known[kernel]
 
 
 def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -7,12 +7,13 @@ one node that wraps and another that does not.) egglog's i64 arithmetic is check
 
 from typing import Final
 
+from kernel_ir.arguments import MAX_SIZE
 from kernel_ir.dtypes import F64
 from kernel_ir.nodes import const
 
 I32_CODE, I64_CODE = 1, 2
-SIZE_LIMIT: Final = 2**47 - 1
-"""A size of an array that lies in memory: 47 bits address all of user space."""
+SIZE_LIMIT: Final = MAX_SIZE
+"""What every call is held to."""
 
 DECLARATIONS: Final = (
     "(relation nw_add (i64 E E))",

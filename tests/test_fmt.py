@@ -67,7 +67,9 @@ def test_files_keep_meaning_and_comments(path) -> None:
     if path.suffix == ".kir":
         assert dict(parse(after)) == dict(parse(before))
     else:
-        assert [(r.name, r.both, r.on, r.needs) for r in parse_rules(after)] == [(r.name, r.both, r.on, r.needs) for r in parse_rules(before)]
+        assert [(r.name, r.both, r.on, r.needs) for r in parse_rules(after)] == [
+            (r.name, r.both, r.on, r.needs) for r in parse_rules(before)
+        ]
 
 
 def test_comments_stay_where_they_belong() -> None:

@@ -33,6 +33,8 @@ KNOWN = {
     "log2",
 }
 KNOWN |= {"floor", "fma", "fmin", "fmax", "+", "-", "*", "/", "neg", "fabs", "pow", "if", "<", "<=", ">", ">=", "==", "or"}
+
+
 @functools.cache
 def cases():
     found = {}
