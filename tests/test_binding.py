@@ -1,6 +1,5 @@
 """Calls bound to arrays, scalars and sizes; what does not fit is an ArgumentError before anything is written."""
 
-import time
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -158,14 +157,3 @@ def test_open_sizes():
 def test_a_bound_call_is_frozen():
     with pytest.raises(FrozenInstanceError):
         bind(KERNELS["saxpy"], (1.0, f(1), f(1)), {}).sizes = {}
-
-
-def test_a_call_is_lean():
-    binding, x, a = Binding(KERNELS["saxpy"]), f(8), F(1)
-    best = 1.0
-    for _ in range(20):
-        start = time.perf_counter()
-        for _ in range(100):
-            binding((a, x, x), {})
-        best = min(best, (time.perf_counter() - start) / 100)
-    assert best < 50e-6

@@ -1,7 +1,5 @@
 """Candidates: what comes out for the public kernels, equal to what went in, the same every time."""
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -47,10 +45,7 @@ def test_the_cheapest_is_a_fixed_point(name: str) -> None:
 @pytest.mark.parametrize("name", ["attention", "causal_attention"])
 def test_naive_attention_becomes_the_one_pass_form(name: str) -> None:
     k = kernel(name)
-    candidates(k, REASSOC, {}, None, default_rules())  # loads the rules
-    started = time.perf_counter()
     proposed = candidates(k, REASSOC, {}, None, default_rules())
-    assert time.perf_counter() - started < 2.0  # 0.2 s on an idle core
     online = [c for c in proposed.candidates if str(c.kernel).count("expsum(") == 2 and "max(" not in str(c.kernel)]
     assert online
     assert {"online_softmax", "online_softmax_one"} <= set(online[0].rules)

@@ -1,7 +1,6 @@
 """Saturation: stop reasons, limits, determinism, provenance; egglog's faults are ours to report."""
 
 import random
-import time
 
 import pytest
 
@@ -129,12 +128,8 @@ def test_hundreds_of_rules_on_two_hundred_nodes() -> None:
     assert len(encoding.terms) >= 150
     rules = tuple(r for r in default_rules() if not r.needs)
     assert len(rules) >= 200
-    saturate(encoding, rules)  # loads the rules
-    started = time.perf_counter()
     result = saturate(encoding, rules)
     assert result.frozen is not None
     lengths = extents(encoding.terms, encoding.variables, {})
     graph = cost_graph(result.frozen, encoding.variables, lengths, {}, default_cycles, WEIGHTINGS[0], (result.frozen.roots[0],))
     assert choices(graph, result.frozen.sources)
-    # 0.3 s on an idle core; the bound leaves room for a busy machine.
-    assert time.perf_counter() - started < 2.0

@@ -1,6 +1,5 @@
 """assert_equivalent passes equal kernels and catches wrong ones with small counterexamples; strategies obey facts; files replay."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +189,7 @@ def test_profiles_are_left_alone() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_kernels_equal_themselves(name: str) -> None:
-    start = time.perf_counter()
     quick_check(PUBLIC[name], PUBLIC[name], "all")
-    assert time.perf_counter() - start < 3, "a quick check is quick"
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,83 @@
+"""Times what a user waits for: importing, parsing, optimizing each kernel (first and again), a bound call.
+
+python benchmarks/latency.py [--json OUT]
+
+Figures are CPU seconds of this process (`time.process_time`), so that other programs' load does not count; imports are wall
+seconds of a fresh process.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import kernel_ir as kir
+from benchmarks.ours import FLAGS
+from kernel_ir.binding import binding
+
+KERNELS = Path(__file__).resolve().parent.parent / "examples" / "kernels"
+SETS = {"no flags": "none", "flags": FLAGS}
+
+
+def spent(call: Callable[[], Any]) -> float:
+    """CPU seconds of one call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def import_seconds() -> float:
+    """Median wall seconds that `import kernel_ir` adds to starting Python."""
+    code = "import time; t = time.perf_counter(); import kernel_ir; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(7)]
+    return statistics.median(float(run.stdout) for run in runs)
+
+
+def call_seconds() -> float:
+    """CPU seconds to bind one call of saxpy: shapes, sizes, dtypes."""
+    bound = binding(kir.parse_file(KERNELS / "elementwise.kir")["saxpy"])
+    a, x = np.float32(2), np.ones(8, np.float32)
+    return min(spent(lambda: [bound((a, x, x), {}) for _ in range(1000)]) for _ in range(5)) / 1000
+
+
+def main() -> None:
+    """Prints the table, writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", metavar="OUT")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for path in sorted(KERNELS.glob("*.kir")):
+        for name, kernel in kir.parse_file(path).items():
+            row: dict[str, Any] = {"kernel": name}
+            for title, flags in SETS.items():
+                row[f"{title}, first"] = spent(lambda k=kernel, f=flags: kir.optimize(k, target="cpu", fast_math=f))
+                row[title] = statistics.median(
+                    spent(lambda k=kernel, f=flags: kir.optimize(k, target="cpu", fast_math=f)) for _ in range(3)
+                )
+            rows.append(row)
+    columns = [key for key in rows[0] if key != "kernel"]
+    medians = {key: statistics.median(row[key] for row in rows) for key in columns}
+    result = {"import": import_seconds(), "bind_call": call_seconds(), "median": medians, "kernels": rows}
+    table = Table("optimize, CPU seconds", *columns)
+    for row in [*rows, {"kernel": "median", **medians}]:
+        table.add_row(row["kernel"], *(f"{row[key]:.2f}" for key in columns))
+    out = Console()
+    out.print(table)
+    out.print(f"import kernel_ir: {result['import']:.3f} s; binding a call: {result['bind_call'] * 1e6:.1f} µs")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
