@@ -1,7 +1,9 @@
 """Turns a kernel's signature into the entry function of an emitted module: sizes from shapes, fresh outputs, one call of `launch`."""
 
 from collections.abc import Mapping
+from keyword import iskeyword
 
+from backends.cpu_names import IN_ENTRY
 from backends.host import host_text, result_name, size_lines, stored_type, tuple_text, turned, turned_back
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Buffer
@@ -9,11 +11,15 @@ from kernel_ir.shapes import open_sizes
 from kernel_ir.walk import statements
 
 
-def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer]) -> str:
-    """The function named as the kernel; sizes that no input fixes are keyword arguments."""
+def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None) -> str:
+    """The function named as the kernel; sizes that no input fixes are keyword arguments. `given`: the user's names of renamed ones."""
+    users = {name: user for name, user in (given or {}).items() if user not in IN_ENTRY}
     loose = open_sizes(kernel)
-    parameters = ", ".join([*(p.name for p in kernel.params), *(["*", *loose] if loose else [])])
-    lines = size_lines(kernel)
+    taken = [*(p.name for p in kernel.params), *loose]
+    shown = [users.get(name, name) for name in taken]
+    parameters = ", ".join([*shown[: len(kernel.params)], *(["*", *shown[len(kernel.params) :]] if loose else [])])
+    lines = [f"{name} = {user}" for name, user in zip(taken, shown, strict=True) if name != user]
+    lines += size_lines(kernel)
     after: list[str] = []
     for p in kernel.params:
         if p.type.rank == 0:
@@ -38,7 +44,9 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer]) -> str:
     if len(results) == 1:
         lines.append(f"return {results[0]}")
     elif results:
-        name, fields = result_name(kernel), " ".join(p.name for p in kernel.outputs)
+        originals = [(given or {}).get(p.name, p.name) for p in kernel.outputs]
+        fields = " ".join(p.name if iskeyword(user) else user for p, user in zip(kernel.outputs, originals, strict=True))
+        name = result_name(kernel)
         head = f'{name} = namedtuple("{name}", "{fields}")\n\n\n'
         lines.append(f"return {name}({', '.join(results)})")
     return head + f"def {kernel.name}({parameters}):\n" + "\n".join(f"    {line}" for line in lines) + "\n"

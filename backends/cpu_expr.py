@@ -1,4 +1,4 @@
-"""Turns plan expressions into Python text that numba types exactly: i32 stays i32, no index wraps around, branches stay where they guard."""
+"""Turns plan expressions into Python text that numba types exactly: i32 stays i32, no index wraps around, branches guard as written."""
 
 from collections.abc import Mapping
 from typing import Final

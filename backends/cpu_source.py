@@ -9,6 +9,7 @@ from typing import Final
 
 from backends.cpu_entry import entry_text
 from backends.cpu_expr import Expressions, constant, numba_type
+from backends.cpu_names import usable
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
@@ -41,11 +42,9 @@ SERIAL_BELOW: Final = 8192
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 LLVM_FLAGS: Final = ("contract", "nsz")
-"""Flags that LLVM gets when the user gave them.
-
-Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second, unseen rewriting could overflow where the chosen
-form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf: they make NaN and infinity undefined, not merely ignored.
-"""
+"""Flags that LLVM gets when the user gave them. Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second,
+unseen rewriting could overflow where the chosen form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf:
+they make NaN and infinity undefined, not merely ignored."""
 
 
 @dataclass(slots=True)
@@ -66,6 +65,8 @@ def cpu_source(plan: Plan) -> str:
 
 class _Module:
     def __init__(self, plan: Plan) -> None:
+        plan, names = usable(plan)
+        self.given = {new: old for old, new in names.items()}
         self.plan = plan
         self.kernel = plan.kernel
         self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
@@ -76,11 +77,12 @@ class _Module:
     def text(self) -> str:
         names: dict[str, None] = {}
         steps = self._steps(self.plan.steps, names, self._needs_python(self.plan.steps))
-        entry = entry_text(self.kernel, self.buffers)
+        entry = entry_text(self.kernel, self.buffers, self.given)
         launch = self._launch(steps)
         fast = "{" + ", ".join(repr(f) for f in sorted(self.flags)) + "}" if self.flags else "False"
         body = "\n\n".join([helper_text(frozenset(self.used), self.flags), *self.functions, launch, entry])
-        return f'"""{self.kernel.name} on the CPU with numba."""\n\n{_imports(body)}\nCACHE = "__file__" in globals()\nFAST = {fast}\n\n\n{body}'
+        head = f'"""{self.kernel.name} on the CPU with numba."""\n\n{_imports(body)}\n'
+        return f'{head}CACHE = "__file__" in globals()\nFAST = {fast}\n\n\n{body}'
 
     # -- launches
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from keyword import iskeyword
 from typing import Any, Final
 
 import numpy as np
@@ -36,8 +37,8 @@ class Compiled:
         self.__name__ = kernel.name
         self.__doc__ = str(kernel)
         self.__signature__ = inspect.Signature(
-            [inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in kernel.params]
-            + [inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY) for size in self._open]
+            [inspect.Parameter(_shown(p.name), inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in kernel.params]
+            + [inspect.Parameter(_shown(size), inspect.Parameter.KEYWORD_ONLY) for size in self._open]
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,6 +64,11 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<compiled {self.kernel.name} for {self.target}>"
+
+
+def _shown(name: str) -> str:
+    """A name as a signature can show it: Python's words are no parameters (a call passes them by `**`)."""
+    return f"{name}_" if iskeyword(name) else name
 
 
 def _is_device_array(argument: object) -> bool:
@@ -115,10 +121,12 @@ def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags =
 
 def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     if target.backend in ("numpy", "cpu"):
+        from backends.cpu_names import entry_name
         from backends.load import load
 
         loaded = load(source, plan.kernel.name)
-        return getattr(loaded.module, plan.kernel.name), (loaded.note,) if loaded.note else ()
+        name = entry_name(plan.kernel.name) if target.backend == "cpu" else plan.kernel.name
+        return getattr(loaded.module, name), (loaded.note,) if loaded.note else ()
     from backends.cuda import build
 
     return build(plan, target.name), ()

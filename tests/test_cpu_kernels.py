@@ -20,7 +20,8 @@ EDGES = {
     "reads itself": "kernel near(inout a: f32[N]) where N >= 3 { a[i] = a[i-1] + a[i+1] for i in 1..N-1 }",
     "integers": "kernel ints(a: i32[N], b: i32[N]) -> (c: i32[N], d: i32[N], e: i32[N]) {\n"
     "  c[i] = a[i] // b[i]\n  d[i] = a[i] % b[i] + (a[i] << b[i])\n  e[i] = (a[i] >> b[i]) * a[i]\n}",
-    "float division": "kernel floats(a: f32[N], b: f32[N]) -> (c: f32[N], d: f32[N]) { c[i] = a[i] // b[i]\n  d[i] = a[i] % b[i] + sign(a[i]) }",
+    "float division": "kernel floats(a: f32[N], b: f32[N]) -> (c: f32[N], d: f32[N]) {\n"
+    "  c[i] = a[i] // b[i]\n  d[i] = a[i] % b[i] + sign(a[i])\n}",
     "casts": "kernel casts(x: f32[N], b: bf16[N], u: u8[N]) -> (a: i32[N], c: bf16[N], e: u8[N]) {\n"
     "  a[i] = i32(x[i])\n  c[i] = b[i] * x[i]\n  e[i] = u[i] * 3\n}",
     "columns": "kernel cols(a: f32[M, N] @ cols, b: f32[M, N]) -> (c: f32[M, N] @ cols) { c[i, j] = a[i, j] + b[i, j] }",
@@ -54,3 +55,32 @@ def test_plans_and_source_are_deterministic(kernel: kir.Kernel) -> None:
     first, again = plans(kernel), plans(kernel)
     assert first == again
     assert [cpu_source(p) for p in first] == [cpu_source(p) for p in again]
+
+
+NAMES = {
+    "of the module": "kernel k(part: f32[Parts, Np], math: f32) -> (row: f32[Parts, Np]) { row[i, prange] = part[i, prange] * math }",
+    "of numba": "kernel k(float32: f32[N], at: f32[N]) -> (int64: f32[N]) { int64[i] = exp(float32[i]) + at[i] * 2.0 }",
+    "kernel launch": "kernel launch(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] + 1.0 }",
+    "kernel np": "kernel np(x: f32[N]) -> (y: f32[N]) { y[i] = exp(x[i]) + floor(x[i]) }",
+    "kernel of a helper": "kernel exp_f32(x: f32[N]) -> (y: f32[N]) { y[i] = exp(x[i]) }",
+    "arrays": "kernel k(launch: f32[N]) -> (restrict: f32[N]) { restrict[i] = launch[i] + 1.0 }",
+    "Python's words": "kernel k(lambda: f32[N, CACHE], def: f32) -> (class: f32[N, CACHE]) { class[i, j] = lambda[i, j] * def }",
+    "builtins": "kernel k(range: f32[N], id: f32[N]) -> (len: f32, int: f32[N]) { len = sum(i: range[i])\n  int[i] = id[i] + 1.0 }",
+    "indices": "kernel k(x: f32[M, N], y: i32[N]) -> (z: f32[M, N], w: i32[M, N]) {\n"
+    "  z[first, last] = exp(x[first, last])\n  w[parts, part] = y[part] // 3\n}",
+    "ends": "kernel a_b_part(x: f32[N]) -> (b_part: f32[N], b: f32[N]) { b_part[i] = x[i] * 2.0\n  b[i] = x[i] + 1.0 }",
+}
+
+
+@pytest.mark.parametrize("text", NAMES.values(), ids=list(NAMES))
+def test_names_that_the_module_needs_itself(text: str) -> None:
+    (kernel,) = kir.parse(text).values()
+    quick_check(kernel, compiled(plans(kernel)[0], target("cpu")), examples=3)
+
+
+def test_renamed_parameters_keep_their_keywords() -> None:
+    import numpy as np
+
+    (kernel,) = kir.parse(NAMES["of numba"]).values()
+    x = np.ones(3, np.float32)
+    assert compiled(plans(kernel)[0], target("cpu"))(float32=x, at=x).shape == (3,)
