@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 
 KERNELS = Path(__file__).parent.parent / "examples" / "kernels"
+
+
+def nvdisasm_here() -> bool:
+    """Whether machine code can be read."""
+    if find_spec("cuda") is None or find_spec("cuda.pathfinder") is None:
+        return False
+    return import_module("cuda.pathfinder").find_nvidia_binary_utility("nvdisasm") is not None
+
+
 needs_cuda = pytest.mark.skipif(find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 
 
@@ -86,6 +96,7 @@ def test_a_row_schedule_joins_by_shuffles_and_shared_memory() -> None:
 
 @needs_cuda
 @pytest.mark.skipif(find_spec("cuda.core") is None if find_spec("cuda") else True, reason="cuda.core is not installed")
+@pytest.mark.skipif(not nvdisasm_here(), reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
 def test_machine_code_has_no_spills_and_few_instructions() -> None:
     from backends.cuda import build
     from backends.cuda_compile import instruction_counts, sass
