@@ -158,7 +158,7 @@ def optimize(
     >>> k = kir.parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 + x[i] * 1.0 }")["twice"]
     >>> print(kir.optimize(k, target="cpu").text)
     kernel twice(x: f32[N]) -> (y: f32[N]) {
-      y[i] = x[i] + x[i]
+      y[i] = 2.0 * x[i]
     }
 
     Raises UsageError, TargetError, RuleError for bad arguments; EquivalenceError if the result were not equal (the original is kept).
