@@ -8,6 +8,7 @@ from typing import Final
 from extract.domains import conjunction
 from extract.groups import Group, Member
 from extract.strides import Orders, access_cost, coefficient
+from extract.values import Values
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import (
     ArrayType,
@@ -59,7 +60,7 @@ class Names:
         return candidate
 
 
-class Lowering:
+class Lowering(Values):
     """Lowers the members of a group, in order, into the nodes of one iteration.
 
     `bases` maps an index that runs inside a block to (the block's first value, the block's length): buffers over it are of
@@ -239,32 +240,6 @@ class Lowering:
             self._store(Member(replace(member.stmt, value=value), ()))
 
     # -- values
-
-    def value(self, e: Expr, hint: str = "") -> Expr:
-        """`e` without reductions and folds: their loops are emitted, their results named."""
-        match e:
-            case Const() | SizeRef() | ParamRef() | IndexRef() | Local():
-                return e
-            case Load():
-                return self._load(e)
-            case Call("select", (c, a, b)):
-                condition = self.value(c)
-                with self._guard(condition):
-                    then = self.value(a)
-                with self._guard(Call("not", (condition,), BOOL)):
-                    otherwise = self.value(b)
-                return replace(e, args=(condition, then, otherwise))
-            case Call("and" | "or", (a, b)):
-                first = self.value(a)
-                with self._guard(first if e.op == "and" else Call("not", (first,), BOOL)):
-                    second = self.value(b)
-                return replace(e, args=(first, second))
-            case Call():
-                return self._call(e)
-            case Reduce():
-                return self._reduce(e, hint)
-            case Fold():
-                return self._fold(e, hint)
 
     def _load(self, e: Load) -> Expr:
         if e.array in self.scalars:

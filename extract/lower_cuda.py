@@ -8,6 +8,7 @@ from typing import Final, Literal
 from extract.domains import conjunction
 from extract.groups import Group, Member
 from extract.lower import Names, two_pass
+from extract.values import Values
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.errors import TargetError
 from kernel_ir.nodes import (
@@ -37,7 +38,7 @@ COSTLY: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG, Unit.IDIV})
 """Units whose results are kept in a name outside the loops that do not change them."""
 
 
-class ThreadLowering:
+class ThreadLowering(Values):
     """Lowers the members of a group, in order. `extent` estimates the length of a range: the longest is shared by a team."""
 
     def __init__(self, group: Group, scalars: frozenset[str], names: Names, team: Team | None, extent: Callable[[Binder], int]) -> None:
@@ -107,7 +108,7 @@ class ThreadLowering:
     def _row_store(self, stmt: Assign) -> None:
         """A value of the whole iteration: every thread of a team has it, the first stores it."""
         condition = None if stmt.where is None else self.value(stmt.where)
-        with self._guarded(condition):
+        with self._guard(condition):
             value = self.value(stmt.value)
             indices = tuple(map(self.value, stmt.indices))
         store: Node = Store(stmt.target, indices, value)
@@ -131,41 +132,22 @@ class ThreadLowering:
 
     # -- values
 
-    def value(self, e: Expr) -> Expr:
-        """`e` without reductions and folds: their loops are emitted, their results named."""
-        match e:
-            case Const() | SizeRef() | ParamRef() | IndexRef() | Local():
-                return e
-            case Load():
-                return self._load(e)
-            case Call("select", (c, a, b)):
-                condition = self.value(c)
-                with self._guarded(condition):
-                    then = self.value(a)
-                with self._guarded(Call("not", (condition,), BOOL)):
-                    otherwise = self.value(b)
-                return replace(e, args=(condition, then, otherwise))
-            case Call("and" | "or", (a, b)):
-                first = self.value(a)
-                with self._guarded(first if e.op == "and" else Call("not", (first,), BOOL)):
-                    return replace(e, args=(first, self.value(b)))
-            case Call():
-                return replace(e, args=tuple(map(self.value, e.args)))
-            case Reduce():
-                return self._known(e) or self._reduce(e)
-            case Fold():
-                return self._known(e) or self._fold(e)
-
     def _load(self, e: Load) -> Expr:
         if e.array in self.scalars:
             return self.scalars[e.array]
         default = None if e.default is None else self.value(e.default)
         return replace(e, indices=tuple(map(self.value, e.indices)), default=default)
 
+    def _call(self, e: Call) -> Expr:
+        return replace(e, args=tuple(map(self.value, e.args)))
+
     def _known(self, e: Expr) -> Expr | None:
         return next((known[e] for known in self.known if e in known), None)
 
-    def _reduce(self, r: Reduce) -> Expr:
+    def _reduce(self, r: Reduce, hint: str) -> Expr:
+        known = self._known(r)
+        if known is not None:
+            return known
         if r.kind == "expsum" and len(r.binders) > 1:
             return self.value(two_pass(r))
         if r.kind in ("argmax", "argmin") and len(r.binders) > 1 and any(free(x) for b in r.binders for x in (b.lo, b.hi)):
@@ -201,7 +183,10 @@ class ThreadLowering:
         wrong = Call("and", (nothing, some), BOOL)
         return self._let(name, Call("select", (wrong, const(float("nan"), r.dtype), Local(name, r.dtype)), r.dtype))
 
-    def _fold(self, f: Fold) -> Expr:
+    def _fold(self, f: Fold, hint: str) -> Expr:
+        known = self._known(f)
+        if known is not None:
+            return known
         carries = {c.name: self.names.fresh(c.name) for c in f.carries}
         dtypes = tuple(c.init.dtype for c in f.carries)
         index = self.names.fresh(f.binder.index)
@@ -316,7 +301,7 @@ class ThreadLowering:
         self.alone -= 1
 
     @contextmanager
-    def _guarded(self, condition: Expr | None) -> Generator[None]:
+    def _guard(self, condition: Expr | None) -> Generator[None]:
         """Loops that are emitted inside run only where `condition` holds."""
         if condition is None:
             yield
