@@ -259,7 +259,7 @@ class _Module:
             printer.line(f"for {index} in range({e.text(buffer.shape[d])}):")
             printer.depth += 1
         place = ", ".join(at) or "0"
-        printer.line(f"for part in range(parts):")  # noqa: F541
+        printer.line("for part in range(parts):")
         one = f"{name}_parts[part, {place}]"
         there = e.reading(f"{name}[{place}]", buffer.dtype)
         joined = {"sum": f"{there} + {one}", "max": f"max({there}, {one})", "min": f"min({there}, {one})"}[kind]

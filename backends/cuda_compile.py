@@ -107,12 +107,13 @@ def ptx_of_source(source: str, signatures: Mapping[str, str], target: str, contr
     `source` is executed: pass only code that you would run. Raises TargetError where numba-cuda is absent or `target` unknown.
     """
     cc = capability(target)
-    sigutils = import_module("numba.cuda.core.sigutils") if numba_cuda() else None
+    numba_cuda()
+    normalize = import_module("numba.cuda.core.sigutils").normalize_signature
     namespace: dict[str, Any] = {"__name__": "kernel"}
     exec(compile(source, "<kernel>", "exec"), namespace)
     texts: dict[str, str] = {}
     for name, signature in signatures.items():
-        arguments, _ = sigutils.normalize_signature(signature)  # type: ignore[union-attr]
+        arguments, _ = normalize(signature)
         texts[name] = ptx(lower(namespace[name], tuple(arguments), cc), contract)
     return texts
 

@@ -8,7 +8,7 @@ from extract.lower import Names, simplified
 from extract.strides import coefficient
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.nodes import ArrayType, Call, Const, Expr, Load, const
-from kernel_ir.plan import FoldLoop, Let, Loop, LoopKind, When
+from kernel_ir.plan import FoldLoop, Let, Loop, LoopKind, Node, When
 from kernel_ir.walk import free, map_children, substitute, subtrees
 
 
@@ -24,7 +24,7 @@ class Inside:
 
 def split(nodes: Nodes, arrays: dict[str, ArrayType], names: Names) -> Nodes:
     """The nodes with every innermost loop that tests its loads split in three."""
-    out: list[object] = []
+    out: list[Node] = []
     for node in nodes:
         match node:
             case Loop() if not holds_loop(node):
@@ -36,7 +36,7 @@ def split(nodes: Nodes, arrays: dict[str, ArrayType], names: Names) -> Nodes:
                 out.append(replace(node, body=split(node.body, arrays, names), otherwise=split(node.otherwise, arrays, names)))
             case _:
                 out.append(node)
-    return tuple(out)  # type: ignore[return-value]
+    return tuple(out)
 
 
 def _inside(loop: Loop, arrays: dict[str, ArrayType]) -> Inside | None:
