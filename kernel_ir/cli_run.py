@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = _load(arguments.input) if arguments.input else None
     result = one(results_of(arguments))
     kernel = result.original
-    values = _inputs(kernel, given, sizes_of(kernel, sizes(arguments.size)), arguments.seed)
+    given_sizes = sizes_of(kernel, sizes(arguments.size))
+    values = _inputs(kernel, given, given_sizes, arguments.seed)
     function = _compiled(result)
     outputs = _outputs(kernel, function(**_fresh(kernel, values)), values)
     if arguments.output:
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     figures = {name: _figures(array, kernel.arrays[name].dtype) for name, array in outputs.items()}
     report: dict[str, Any] = {"kernel": kernel.name, "target": result.target.name, "outputs": figures}
     if arguments.bench:
-        report["bench"] = timings_json(bench_one(result, values))
+        report["bench"] = timings_json(bench_one(result, values, given_sizes))
     if arguments.json:
         write_json(report)
     else:
@@ -56,8 +57,9 @@ def bench(arguments: argparse.Namespace) -> int:
     for file in arguments.files:
         arguments.file = file
         for result in results_of(arguments, lenient_sizes=True):
-            values = _inputs(result.original, None, sizes_of(result.original, given), arguments.seed)
-            timings = timings_json(bench_one(result, values))
+            given_sizes = sizes_of(result.original, given)
+            values = _inputs(result.original, None, given_sizes, arguments.seed)
+            timings = timings_json(bench_one(result, values, given_sizes))
             rows.append({"file": file, "kernel": result.original.name, "bench": timings})
             if not arguments.json:
                 _print_timings(result.original.name, timings)
@@ -66,16 +68,16 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def bench_one(result: "Result", values: Arrays) -> dict[str, Timing]:
-    """Ours, the kernel as written on the same target, and NumPy: alternating, in one run."""
+def bench_one(result: "Result", values: Arrays, extents: Mapping[str, int]) -> dict[str, Timing]:
+    """Ours, the kernel as written on the same target and planned for the same sizes, and NumPy: alternating, in one run."""
     from backends.target import target
     from kernel_ir.compiled import compiled
     from kernel_ir.optimizer import best_plan
 
     kernel = result.original
     ours = _compiled(result)
-    plain = compiled(best_plan(kernel, result.target, {}, result.fast_math), result.target)
-    by_numpy = compiled(best_plan(kernel, target("numpy"), {}, result.fast_math), target("numpy"))
+    plain = compiled(best_plan(kernel, result.target, extents, result.fast_math), result.target)
+    by_numpy = compiled(best_plan(kernel, target("numpy"), extents, result.fast_math), target("numpy"))
 
     def call(function: Callable[..., object]) -> Callable[[], object]:
         own = _fresh(kernel, values)
