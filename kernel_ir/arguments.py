@@ -54,7 +54,7 @@ def size(name: str, value: Any) -> int:
     if is_any(value, bool) or not is_any(value, int, np.integer):
         raise ArgumentError(f"the size `{name}` is {kind_text(value)}, and an integer was expected", hint=f"pass `{name}=…` as an int")
     if not 0 <= int(value) <= MAX_SIZE:
-        raise ArgumentError(f"the size `{name}` is {value}, and 0 to 2**63 - 1 was expected")
+        raise ArgumentError(f"the size `{name}` is {value}, and 0 to {MAX_SIZE} was expected")
     return int(value)
 
 

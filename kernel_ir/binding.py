@@ -219,7 +219,9 @@ def _shape(name: str, extents: tuple[Value, ...], sizes: Mapping[str, int]) -> t
         if extent < 0:
             raise ArgumentError(f"output `{name}` would have the extent {extent}", hint="the inputs are too small for it")
         if extent > MAX_SIZE:
-            raise ArgumentError(f"output `{name}` would have the extent {extent}, beyond the i64 that counts it", hint="pass smaller sizes")
+            raise ArgumentError(
+                f"output `{name}` would have the extent {extent}, beyond the greatest size, {MAX_SIZE}", hint="pass smaller sizes"
+            )
     return shape
 
 

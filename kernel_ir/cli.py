@@ -54,7 +54,7 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     _flags(parser)
     _sizes(parser)
     _seed(parser)
-    parser.add_argument("--tolerance", metavar="T", type=float, help="bound on the added relative error, against higher precision")
+    parser.add_argument("--tolerance", metavar="T", type=float, help="relative error that the check accepts besides rounding bounds")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _kernel(check)
     _flags(check)
     _seed(check)
-    check.add_argument("--tolerance", metavar="T", type=float, help="relative error allowed, against higher precision")
+    check.add_argument("--tolerance", metavar="T", type=float, help="relative error accepted besides rounding bounds")
     check.add_argument("--examples", metavar="N", type=int, default=100, help="inputs to draw (default 100)")
     check.add_argument("--replay", metavar="FILE", help="run one saved counterexample instead of drawing")
     check.add_argument("--save", metavar="FILE", default=None, help="where to write a counterexample (default NAME.counterexample.npz)")

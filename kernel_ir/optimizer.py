@@ -149,10 +149,11 @@ def optimize(
 ) -> Result:
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
-    `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or
-    paths of rule books, to the built-in ones. `tolerance` bounds the relative error that the rewriting may add, against higher
-    precision. `tune` measures that many of the best plans on this machine and keeps the fastest. With `check`, the result is
-    compared to the original on drawn inputs before it is returned.
+    `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or paths
+    of rule books, to the built-in ones. `tolerance` is a relative error, against higher precision, that the check accepts besides
+    what the rounding of each formula explains: it does not yet narrow the search to forms of less error. `tune` measures that many
+    of the best plans on this machine and keeps the fastest. With `check`, the result is compared to the original on drawn inputs
+    before it is returned.
 
     >>> import kernel_ir as kir
     >>> k = kir.parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 + x[i] * 1.0 }")["twice"]
@@ -264,7 +265,7 @@ class _Trial:
     verdicts: dict[Kernel, bool] = field(default_factory=dict[Kernel, bool])
 
     def passes(self, candidate: Kernel, rules: tuple[str, ...]) -> bool:
-        """Whether the candidate equals the original on drawn inputs, and lies within the tolerance if there is one.
+        """Whether the candidate equals the original on drawn inputs (see `testing.quick_check` for what a tolerance accepts).
 
         A flag may license what drawn inputs do not bear out (an intermediate that overflows): such a candidate is dropped with a note.
         Raises EquivalenceError where exact rules alone made one that differs: a bug of a rule or of ours, never of the user.
