@@ -89,7 +89,7 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a suggester is shown in one round: the kernels as optimized so far, the rules there are, the flags that are on, what was tried."""
+    """What a suggester is shown in a round: the kernels as optimized so far, the rules there are, the flags that are on, what was tried."""
 
     found: tuple[Found, ...]
     rules: tuple[Rule, ...]
@@ -102,7 +102,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rules as text, untrusted; `source` says who suggested them (a model's name, "enumeration"), `prompt` is the hash of what was asked."""
+    """Rules as text, untrusted; `source` says who suggests them (a model's name, "enumeration"), `prompt` is the hash of what was asked."""
 
     text: str
     source: str
