@@ -13,7 +13,7 @@ from backends.cpu_names import usable
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
-from extract.lower import over_nothing
+from extract.reductions import over_nothing
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (

@@ -8,7 +8,7 @@ from typing import Final
 from backends.cuda_expr import TYPES, Expressions, constant
 from backends.cuda_prelude import helper_name
 from extract.intervals import Ranges, greatest, least, nonnegative, with_binder
-from extract.lower import over_nothing
+from extract.reductions import over_nothing
 from kernel_ir.dtypes import BOOL, I32, I64, DType
 from kernel_ir.errors import TargetError
 from kernel_ir.nodes import Binder, Const, Expr, ReduceKind, const

@@ -1,6 +1,6 @@
 """Turns a loop into a loop over blocks and a loop inside one block."""
 
-from extract.lower import Names
+from extract.names import Names
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Binder, Call, Expr, IndexRef, const
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from extract.domains import conjunction
 from extract.fuse import Nodes, expressions_of, holds_loop, mapped, walk
-from extract.lower import Names, simplified
+from extract.names import Names
+from extract.reductions import simplified
 from extract.strides import coefficient
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.nodes import ArrayType, Call, Const, Expr, Load, const

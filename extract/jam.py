@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from extract.fuse import Nodes, mapped
-from extract.lower import Names
+from extract.names import Names
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Call, Expr, IndexRef, Local, const
 from kernel_ir.ops import REDUCTIONS

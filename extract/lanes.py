@@ -6,7 +6,7 @@ from typing import Final
 
 from extract.fuse import Nodes
 from extract.groups import Group
-from extract.lower import Names
+from extract.names import Names
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import Assign, Binder, Call, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.plan import Accumulator, Buffer, Combine, Leave, Let, Loop, LoopKind, Node, Store

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from extract.domains import conjunction
 from extract.groups import Group, Member
-from extract.lower import Names, two_pass
+from extract.names import Names
+from extract.reductions import two_pass
 from extract.values import Values
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.errors import TargetError

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from extract.groups import Group, Member
-from extract.lower import Names, reads_nearer
+from extract.names import Names
+from extract.reductions import reads_nearer
 from extract.strides import Orders, Stride, stride
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Load, Param, Reduce, const

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Final
 
 from extract.groups import Group, Member
-from extract.lower import Lowering, Names
+from extract.lower import Lowering
+from extract.names import Names
 from extract.strides import Orders
 from kernel_ir.nodes import ArrayType, Binder, Reduce
 from kernel_ir.plan import Launch, Loop, LoopKind, Node, Store, When

@@ -10,9 +10,11 @@ from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
 from extract.jam import jammed
 from extract.lanes import stepped
-from extract.lower import Lowering, Names, reads_nearer
+from extract.lower import Lowering
 from extract.matmul import product
+from extract.names import Names
 from extract.pack import packed
+from extract.reductions import reads_nearer
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged

@@ -12,8 +12,8 @@ from typing import Final, Literal
 from extract.domains import conjunction
 from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
-from extract.lower import Names
 from extract.lower_cuda import Team, ThreadLowering
+from extract.names import Names
 from extract.sizes import extent_of
 from extract.strides import access_cost
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from extract.groups import Group, Member
-from extract.lower import Names, two_pass
+from extract.names import Names
+from extract.reductions import two_pass
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, Fold, IndexRef, Load, Reduce, const
 from kernel_ir.ops import OPS, Unit

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from extract.blocks import cut
 from extract.groups import Group, Member
-from extract.lower import Names, scans_over
+from extract.names import Names
+from extract.reductions import scans_over
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, IndexRef, Load, Param, Reduce, const
 from kernel_ir.ops import REDUCTIONS
