@@ -30,6 +30,7 @@ from kernel_ir.syntax import (
     RuleSyntax,
     Select,
     Unary,
+    WithinSyntax,
 )
 
 KEYWORDS: Final = frozenset(
@@ -194,6 +195,7 @@ class Builder:
             on_spans=tuple(n.span for n in on),
             needs_spans=tuple(n.span for n in needs),
             span=self._span(c),
+            within=next(iter(_part(c, "within")), None),
         )
 
     def on(self, c: list[Child]) -> _Part:
@@ -207,6 +209,10 @@ class Builder:
 
     def needs(self, c: list[Child]) -> _Part:
         return _Part("needs", c[1].items, self._span(c))
+
+    def within(self, c: list[Child]) -> _Part:
+        unit = str(c[2]) if len(c) > 2 else ""
+        return _Part("within", (WithinSyntax(self.number(c[1:2]).value, unit, self._span(c)),), self._span(c))
 
     # expressions
 

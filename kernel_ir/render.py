@@ -189,7 +189,7 @@ def rule_doc(r: RuleSyntax) -> Doc:
 
 
 def rule_cells(r: RuleSyntax) -> tuple[str, ...]:
-    """The parts of a rule, each on one line: name, both sides, types, guards and flags; empty where it has none."""
+    """The parts of a rule, each on one line: name, both sides, types, guards, flags and error; empty where it has none."""
     return (
         f"rule {r.name}:",
         flat(at(r.lhs, SELECT + 1)),
@@ -197,6 +197,7 @@ def rule_cells(r: RuleSyntax) -> tuple[str, ...]:
         "on " + ", ".join(r.on) if r.on else "",
         "if " + ", ".join(flat(guard(g)) for g in r.guards) if r.guards else "",
         "needs " + ", ".join(r.needs) if r.needs else "",
+        f"within {r.within.error!r} {r.within.unit}".rstrip() if r.within else "",
     )
 
 

@@ -224,8 +224,17 @@ class FnSyntax:
 
 
 @dataclass(frozen=True, slots=True)
+class WithinSyntax:
+    """`within 2e-3`, `within 1e-6 relative`, `within 4 ulp`: the stated error of an approximation; `unit` is "" for an absolute one."""
+
+    error: int | float
+    unit: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSyntax:
-    """`rule name: lhs => rhs on TYPES if guards needs FLAGS`; `both` for `<=>`."""
+    """`rule name: lhs => rhs on TYPES if guards needs FLAGS within ERROR`; `both` for `<=>`."""
 
     name: str
     lhs: SyntaxExpr
@@ -238,6 +247,7 @@ class RuleSyntax:
     on_spans: tuple[Span, ...]
     needs_spans: tuple[Span, ...]
     span: Span
+    within: "WithinSyntax | None" = None
 
 
 Item = ConstSyntax | FnSyntax | KernelSyntax | RuleSyntax

@@ -11,7 +11,7 @@ from kernel_ir.fastmath import Flag
 from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, FUNCTIONS, OPS, REDUCTIONS, Op
 from rewrites.guards import COMPARISONS, GUARDS, Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns, type_of, variables
-from rewrites.rule import Rule, source_text
+from rewrites.rule import Rule, Within, source_text
 
 Types = tuple[DType, ...]
 FLOATS: Final[Types] = (F32, F64)
@@ -25,7 +25,6 @@ ON: Final[dict[str, Types]] = {
 }
 _LITERALS: Final[dict[str, bool | float]] = {"true": True, "false": False, **{name: CONSTANTS[name] for name in ("inf", "nan", "pi")}}
 _COMPARE: Final = {OPS[name].symbol: name for name in COMPARISONS}
-_FLOAT_GUARDS: Final = {"gt": "positive", "ge": "nonneg", "ne": "nonzero"}
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -229,9 +228,32 @@ def elaborate(rule: syntax.RuleSyntax, family: str) -> Rule:
     typed: list[Guard] = []
     for g in guards:
         args, sides = tuple(sides[: len(g.args)]), sides[len(g.args) :]
-        typed.append(Guard(g.kind, args, g.span))
+        typed.append(_variable_first(Guard(g.kind, args, g.span)))
         _check_guard(typed[-1], types)
-    return Rule(rule.name, family, left, right, rule.both, types, tuple(typed), flags, source_text(rule.span), rule.span)
+    within = _within(rule, flags)
+    return Rule(rule.name, family, left, right, rule.both, types, tuple(typed), flags, source_text(rule.span), rule.span, within)
+
+
+def _within(rule: syntax.RuleSyntax, flags: frozenset[Flag]) -> Within | None:
+    """The stated error; RuleError for an unknown unit, an error of nothing, or one that no flag licenses."""
+    stated = rule.within
+    if stated is None:
+        return None
+    if stated.unit not in ("", "relative", "ulp"):
+        raise RuleError(
+            f"unknown unit {stated.unit!r} of an error",
+            stated.span,
+            "write `within 2e-3` (absolute), `within 1e-6 relative` or `within 4 ulp`",
+        )
+    if not stated.error > 0:
+        raise RuleError("an approximation has some error", stated.span, "leave the clause away: without it the sides are equal")
+    if Flag.AFN not in flags:
+        raise RuleError("an approximation needs the flag afn", stated.span, "add `needs afn` before `within`")
+    if rule.both:
+        raise RuleError(
+            "an approximation has one direction", stated.span, "write `=>`: the error is that of the right side against the left"
+        )
+    return Within(float(stated.error), stated.unit)
 
 
 def _flag(name: str, span: Span) -> Flag:
@@ -313,13 +335,29 @@ def _on(name: str, span: Span) -> Types:
     return ON[name]
 
 
+_TURNED: Final = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
+
+
+def _variable_first(guard: Guard) -> Guard:
+    """`-4.0 <= x` as `x >= -4.0`."""
+    if guard.kind in _TURNED and isinstance(guard.args[0], Lit) and isinstance(guard.args[0].value, float):
+        return Guard(_TURNED[guard.kind], guard.args[::-1], guard.span)
+    return guard
+
+
 def _check_guard(guard: Guard, types: tuple[Types, ...]) -> None:
     if guard.kind not in COMPARISONS:
         return
     a, b = guard.args
     floats = set(types[type_of(a)]) & set(FLOATS)
-    if floats and not (guard.kind in _FLOAT_GUARDS and isinstance(b, Lit) and b.value == 0 and isinstance(a, Var)):
-        raise RuleError("floats have no such guard", guard.span, "write x > 0, x >= 0 or x != 0, or one of " + ", ".join(GUARDS))
+    fact = guard.kind in _FLOAT_GUARDS and isinstance(b, Lit) and b.value == 0
+    interval = guard.kind in ("le", "ge") and isinstance(b, Lit) and abs(b.value) < float("inf")
+    if floats and not (isinstance(a, Var) and (fact or interval)):
+        raise RuleError(
+            "floats have no such guard",
+            guard.span,
+            "write x > 0, x >= 0, x != 0, a closed interval `-4.0 <= x, x <= 4.0`, or one of " + ", ".join(GUARDS),
+        )
 
 
 def _resolved(p: Pattern, types: _TypeVariables) -> Pattern:

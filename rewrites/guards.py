@@ -1,8 +1,9 @@
 """The guard vocabulary: turns a guard of a rule into egglog conditions that hold only where the fact is known.
 
-A comparison of integers is about mathematical integers: `a + b < n` compares the true sum. It is proved from the intervals of its
-variables, or, between two plain operands, from an order fact (`Lt`, `Le`). Several ways to prove one guard are several conditions,
-any of which will do.
+A float variable may be held to a closed interval of literals, `-4.0 <= x, x <= 4.0`: it lies there or is NaN (but `x >= 0.0`, a fact
+of its own, excludes NaN). A comparison of integers is about mathematical integers: `a + b < n` compares the true sum. It is proved
+from the intervals of its variables, or, between two plain operands, from an order fact (`Lt`, `Le`). Several ways to prove one guard
+are several conditions, any of which will do.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ Ways = tuple[tuple[str, ...], ...]
 """Alternatives, each a conjunction of egglog facts."""
 
 _FACTS: Final = {"nonneg": "NonNeg", "positive": "Positive", "nonzero": "NonZero", "finite": "Finite", "notnan": "NotNan"}
+_SWAPPED: Final = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _FLOAT_COMPARISONS: Final = {"gt": ("Positive",), "ge": ("NonNeg", "NotNan"), "ne": ("NonZero",)}
 
 
@@ -129,7 +131,9 @@ def _power_of_two(p: Pattern, context: Context) -> tuple[str, ...]:
 
 def _comparison(kind: str, a: Pattern, b: Pattern, context: Context) -> Ways:
     if context.letter(_type(a)) == "f":
-        return (tuple(f"({fact} {context.term(a)})" for fact in _FLOAT_COMPARISONS[kind]),)
+        if isinstance(b, Lit) and b.value == 0 and kind in _FLOAT_COMPARISONS:
+            return (tuple(f"({fact} {context.term(a)})" for fact in _FLOAT_COMPARISONS[kind]),)
+        return (_in_interval(kind, a, b, context),)
     if kind in ("gt", "ge"):
         return _comparison({"gt": "lt", "ge": "le"}[kind], b, a, context)
     if kind == "ne":
@@ -149,6 +153,25 @@ def _comparison(kind: str, a: Pattern, b: Pattern, context: Context) -> Ways:
         if kind == "le":
             ways.append((f"(Lt {context.term(a)} {context.term(b)})",))
     return tuple(ways)
+
+
+def _in_interval(kind: str, a: Pattern, b: Pattern, context: Context) -> tuple[str, ...]:
+    """A float is known to be NaN or on one side of a literal."""
+    assert isinstance(b, Lit)
+    return (f"(>= (flo {context.term(a)}) {float(b.value)!r})" if kind == "ge" else f"(<= (fhi {context.term(a)}) {float(b.value)!r})",)
+
+
+def _float_comparison(kind: str, a: Pattern, b: Pattern, context: Context) -> tuple[str, ...]:
+    """Of a float with a literal: with zero by the facts about signs, else by its interval."""
+    if isinstance(b, Lit) and b.value == 0.0 and kind in _FLOAT_COMPARISONS:
+        return tuple(f"({fact} {context.term(a)})" for fact in _FLOAT_COMPARISONS[kind])
+    if isinstance(a, Lit):
+        kind, a, b = _SWAPPED[kind], b, a
+    assert isinstance(b, Lit)
+    symbol = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}[kind]
+    end = "fhi" if kind in ("lt", "le") else "flo"
+    term = context.term(a)
+    return f"(NotNan {term})", f"({symbol} ({end} {term}) {float(b.value)!r})"
 
 
 def _nowrap(p: Pattern, context: Context) -> Ways:

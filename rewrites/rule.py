@@ -13,12 +13,27 @@ from rewrites.pattern import Lit, Pattern, Var, size, subpatterns
 Phase = Literal["index", "shrink", "explore", "select"]
 
 
+Unit = Literal["", "relative", "ulp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The stated error of an approximation: absolute, relative to the left side, or in ulp of the left side's dtype."""
+
+    error: float
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"within {self.error:g} {self.unit}".rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`lhs => rhs` (`<=>` if `both`) where every guard is known, licensed by the flags `needs`.
 
     `types` lists for each type variable of the patterns the dtypes it may be. `family` is the name of the book. `text` is the
-    rule as written, with spaces normalised: the key of its certificate. Without flags a rule claims equal bits, NaN payloads apart.
+    rule as written, with spaces normalised. Without flags a rule claims equal bits, NaN payloads apart. An approximation states its
+    error, `within`, over the interval that its guards give.
     """
 
     name: str
@@ -31,6 +46,7 @@ class Rule:
     needs: frozenset[Flag]
     text: str
     span: Span = field(compare=False, repr=False)
+    within: Within | None = None
 
     def __str__(self) -> str:
         return self.text
