@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from extract.exact import exact
 from extract.extractor import Choice, choices
 from extract.weights import WEIGHTINGS, CostGraph, NodeCost, OpCosts, cost_graph, default_cycles, extents
 from kernel_ir.dtypes import DType
@@ -52,11 +53,13 @@ def candidates(
     rules: Sequence[Rule],
     budget: Budget | None = None,
     seed: int = 0,
+    exact_seconds: float = 0.0,
 ) -> Candidates:
     """What the rules that `flags` license propose for a kernel, in a fixed order.
 
     `sizes` are extents to weigh with, 1024 where not given; `machine` gives cycles of ops (None: rough ones of our own). `seed` turns the
-    order in which rules run, which matters where the budget ends the search.
+    order in which rules run, which matters where the budget ends the search. With `exact_seconds`, each weighing also proposes its optimum,
+    found by branch and bound in at most that time (a note says where it ran out); it needs SciPy.
     """
     allowed = tuple(rule for rule in rules if rule.needs <= flags)
     turn = seed % len(allowed) if allowed else 0
@@ -66,7 +69,7 @@ def candidates(
         return Candidates((Candidate(kernel, 0.0, (), INPUT),), None, (f"not rewritten: {reason}",))
     allowed = (*allowed[turn:], *allowed[:turn])
     saturation = saturate(encoding, allowed, budget)
-    search = _Search(encoding, saturation.rules, default_cycles if machine is None else machine.op_cycles, sizes)
+    search = _Search(encoding, saturation.rules, default_cycles if machine is None else machine.op_cycles, sizes, exact_seconds)
     first = Candidate(kernel, search.input_cost(), (), INPUT)
     if saturation.frozen is None:
         return Candidates((first,), saturation, (f"not rewritten: {saturation.message}",))
@@ -74,6 +77,21 @@ def candidates(
     for candidate in search.proposals(_selected(search, saturation.frozen, allowed, budget)):
         found.setdefault(str(candidate.kernel), candidate)
     return Candidates(tuple(found.values()), saturation, tuple(dict.fromkeys((*_story(saturation), *search.notes))))
+
+
+def costed(
+    kernel: Kernel, flags: Flags, sizes: Mapping[str, int], machine: OpCosts | None, rules: Sequence[Rule], budget: Budget | None = None
+) -> tuple[CostGraph, tuple[int, ...]] | None:
+    """The balanced costs of a kernel's saturated e-graph and the sources of its nodes; None where the kernel is beyond the e-graph.
+
+    Raises NotEncodable where no e-graph can hold the kernel at all.
+    """
+    encoding = encode(kernel)
+    saturation = saturate(encoding, tuple(rule for rule in rules if rule.needs <= flags), budget)
+    if saturation.frozen is None:
+        return None
+    search = _Search(encoding, saturation.rules, default_cycles if machine is None else machine.op_cycles, sizes)
+    return search.graph(saturation.frozen, 0), saturation.frozen.sources
 
 
 def _selected(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget: Budget | None) -> Frozen:
@@ -97,8 +115,11 @@ def _story(saturation: Saturation) -> Iterator[str]:
 class _Search:
     """The proposals of one saturated graph."""
 
-    def __init__(self, encoding: Encoding, rules: tuple[str, ...], node_cost: NodeCost, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, encoding: Encoding, rules: tuple[str, ...], node_cost: NodeCost, sizes: Mapping[str, int], exact_seconds: float = 0.0
+    ) -> None:
         self.encoding = encoding
+        self.exact_seconds = exact_seconds
         self.rules = rules
         self.node_cost = node_cost
         self.lengths = extents(encoding.terms, encoding.variables, sizes)
@@ -106,7 +127,8 @@ class _Search:
         self.notes: list[str] = []
         self.gathered = False
 
-    def _graph(self, frozen: Frozen, weighting: int) -> CostGraph:
+    def graph(self, frozen: Frozen, weighting: int) -> CostGraph:
+        """The costs of a saturated graph, by the weighing of this number."""
         roots = tuple(dict.fromkeys(frozen.roots[i] for i in self.encoding.values()))
         arrays = self.encoding.variables, self.lengths, self.stored
         return cost_graph(frozen, *arrays, self.node_cost, WEIGHTINGS[weighting], roots)
@@ -117,22 +139,30 @@ class _Search:
         free = free_variables(terms, ranges(terms, variables))
         masks = tuple(sum(1 << variables[x].bit for x in names) for names in free)
         own = Frozen(terms, tuple(range(len(terms))), masks, dict(enumerate(self.encoding.roots)), (0,) * len(terms))
-        graph = self._graph(own, 0)
+        graph = self.graph(own, 0)
         return sum(c.cost for c in choices(graph, own.sources)[:1])
 
     def choices(self, frozen: Frozen) -> Iterator[tuple[str, Choice]]:
         """Each different choice with the name of its proposer, most balanced weighing first."""
         seen: set[tuple[tuple[int, int], ...]] = set()
         for position, weighting in enumerate(WEIGHTINGS):
-            for way, choice in zip(("tree", "dag"), choices(self._graph(frozen, position), frozen.sources), strict=False):
+            for way, choice in self._ways(self.graph(frozen, position), frozen.sources):
                 key = tuple(sorted(choice.nodes.items()))
                 if key not in seen:
                     seen.add(key)
                     yield f"{weighting.name} {way}", choice
 
+    def _ways(self, graph: CostGraph, sources: tuple[int, ...]) -> Iterator[tuple[str, Choice]]:
+        yield from zip(("tree", "dag"), choices(graph, sources), strict=False)
+        found = exact(graph, sources, self.exact_seconds) if self.exact_seconds > 0 else None
+        if found is not None:
+            if found.ending == "time":
+                self.notes.append(f"exact extraction ran out of its {self.exact_seconds:g} s, at most {found.gap:.0%} above the optimum")
+            yield "exact", found.choice
+
     def proposals(self, frozen: Frozen) -> Iterator[Candidate]:
         """The candidates of all choices that are kernels."""
-        own = self._graph(frozen, 0).own
+        own = self.graph(frozen, 0).own
         for name, choice in self.choices(frozen):
             kernel = self._kernel(frozen, choice)
             if kernel is not None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final, NoReturn, TextIO
 
 from kernel_ir import __version__
+from kernel_ir.cli_suggest_options import suggest_options
 from kernel_ir.errors import EquivalenceError, KernelError, UsageError
 
 DONE: Final = 0
@@ -57,6 +58,30 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", metavar="T", type=float, help="relative error that the check accepts besides rounding bounds")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
+    parser.add_argument(
+        "--exact", metavar="SECONDS", type=float, default=0.0, help="also extract by branch and bound, at most so long each time (SciPy)"
+    )
+
+
+def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The actions of `kir rules`."""
+    for action, what, names in (
+        ("list", "every rule", None),
+        ("show", "rules in full", "the rules' names"),
+        ("check", "prove the rules afresh", "books (default: the built-in ones)"),
+    ):
+        parser = actions.add_parser(action, help=what)
+        if names:
+            parser.add_argument("names", metavar="NAME", nargs="*", help=names)
+        else:
+            parser.add_argument("--family", metavar="F", help="only this family")
+            parser.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
+        _json(parser)
+    suggest = actions.add_parser("suggest", help="rules for kernels, from a model or by enumeration, proved before use")
+    suggest.add_argument("files", metavar="FILE", nargs="+", help=".kir files")
+    _optimizing(suggest)
+    suggest_options(suggest)
+    _json(suggest)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,12 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     targets.add_argument("name", metavar="T", nargs="?", help="the target to show")
     _json(targets)
 
-    rules = commands.add_parser("rules", help="the rule books")
-    rules.add_argument("action", choices=("list", "show", "check"))
-    rules.add_argument("names", metavar="NAME", nargs="*", help="a rule (show) or a book (check)")
-    rules.add_argument("--family", metavar="F", help="only this family")
-    rules.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
-    _json(rules)
+    _rules(commands.add_parser("rules", help="the rule books").add_subparsers(dest="action", metavar="ACTION", required=True))
 
     fuzz = commands.add_parser("fuzz", help="draw whole kernels and check the compiler on them")
     fuzz.add_argument("--kernels", metavar="N", type=int, default=50, help="kernels to draw (default 50)")

@@ -47,6 +47,7 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
         tune=getattr(arguments, "tune", 0),
         seed=arguments.seed,
         check=not getattr(arguments, "no_check", False),
+        exact=getattr(arguments, "exact", 0.0),
     )
     results: list[Result] = []
     for kernel in kernels:

@@ -126,6 +126,7 @@ class Options(TypedDict, total=False):
     tune: int
     seed: int
     check: bool
+    exact: float
 
 
 def options(**given: Any) -> Options:
@@ -146,13 +147,15 @@ def optimize(
     tune: int = 0,
     seed: int = 0,
     check: bool = True,
+    exact: float = 0.0,
 ) -> Result:
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
     `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or paths
     of rule books, to the built-in ones. `tolerance` is a relative error, against higher precision, that the check accepts besides
     what the rounding of each formula explains: it does not yet narrow the search to forms of less error. `tune` measures that many
-    of the best plans on this machine and keeps the fastest. With `check`, the result is compared to the original on drawn inputs
+    of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and bound propose the proved
+    optimum of each e-graph besides the greedy choices. With `check`, the result is compared to the original on drawn inputs
     before it is returned.
 
     >>> import kernel_ir as kir
@@ -168,6 +171,8 @@ def optimize(
         raise UsageError(f"optimize takes a Kernel, not {type(kernel).__name__}", hint='kir.parse(text)["name"] gives one')
     if tolerance is not None and not tolerance >= 0:
         raise UsageError(f"tolerance is {tolerance!r}, and a relative error of at least 0 was expected", hint="1e-6, for one")
+    if not exact >= 0:
+        raise UsageError(f"exact is {exact!r}, and seconds of at least 0 were expected", hint="10, for one; 0 leaves exact extraction out")
     place, licence = target_named(target), flags(fast_math)
     extents = _extents(kernel, sizes or {})
     allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
@@ -179,7 +184,7 @@ def optimize(
     baseline = least
     made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
     for _ in range(ROUNDS):
-        found = candidates(best, licence, extents, costing.machine, allowed, limit, seed)
+        found = candidates(best, licence, extents, costing.machine, allowed, limit, seed, exact)
         scored = [(c.kernel, *costing.best(c.kernel)) for c in found.candidates]
         rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
         for c in found.candidates:

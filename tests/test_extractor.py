@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from extract.exact import exact
 from extract.extractor import Choice, choices, tree_costs
 from extract.weights import WEIGHTINGS, CostGraph, cost_graph, default_cycles, extents
 from rewrites.adapter import Frozen
@@ -83,15 +84,15 @@ def test_choices_are_sound_and_near_the_optimum(seed: int) -> None:
 
 
 def test_most_choices_are_the_optimum() -> None:
-    exact = total = 0
+    right = total = 0
     for seed in range(60, 160):
         nodes = random_nodes(seed)
         g = graph(nodes, (0,))
         best = optimum(nodes, g)
         if best < float("inf"):
             total += 1
-            exact += min(c.cost for c in choices(g, [0] * len(nodes))) == best
-    assert exact >= 0.9 * total
+            right += min(c.cost for c in choices(g, [0] * len(nodes))) == best
+    assert right >= 0.9 * total
 
 
 def test_tree_costs_by_hand() -> None:
@@ -152,3 +153,32 @@ def test_a_fold_counts_its_steps_once() -> None:
     frozen, g = encoded("mandelbrot", {"H": 2, "W": 3})
     squares = [c for n, c in zip(frozen.nodes, g.own.tolist(), strict=True) if n.name == "f_mul" and n.args[1] == n.args[2]]
     assert squares == [2 * 0.5 * 200] * 2
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_exact_extraction_is_the_optimum(seed: int) -> None:
+    pytest.importorskip("scipy")
+    nodes = random_nodes(seed)
+    g = graph(nodes, (0,))
+    best = exact(g, (0,) * len(nodes))
+    if optimum(nodes, g) == float("inf"):
+        assert best is None
+        return
+    assert best is not None
+    assert best.ending == "proved"
+    assert best.choice.cost == pytest.approx(optimum(nodes, g))
+    assert best.bound <= best.choice.cost
+    assert best.gap <= 1e-6
+    assert reached(g, best.choice.nodes, [n[2] for n in nodes]) == best.choice.nodes
+
+
+def test_exact_extraction_out_of_time_keeps_the_greedy_choice() -> None:
+    pytest.importorskip("scipy")
+    rng = random.Random(5)
+    nodes = [(home, rng.uniform(1, 2), tuple(rng.sample(range(120), 3))) for home in range(120) for _ in range(4)]
+    nodes += [(home, 50.0, ()) for home in range(120)]
+    g = graph(nodes, (0,))
+    best = exact(g, (0,) * len(nodes), 0.05)
+    greedy = min(choices(g, (0,) * len(nodes)), key=lambda c: c.cost)
+    assert best is not None
+    assert best.bound <= best.choice.cost <= greedy.cost
