@@ -73,10 +73,14 @@ def _runs_here(name: str) -> bool:
 
 
 def rules(arguments: argparse.Namespace) -> int:
-    """`kir rules list|show|check`: the books, one rule in full, or a fresh check of every rule."""
+    """`kir rules list|show|check|suggest`: the books, one rule in full, a fresh check of every rule, new rules for kernels."""
     from kernel_ir.cli_rules import check_rules, list_rules, show_rules
 
     match arguments.action:
+        case "suggest":
+            from kernel_ir.cli_suggest import suggest
+
+            return suggest(arguments)
         case "list":
             return list_rules(arguments)
         case "show":
