@@ -48,11 +48,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something known of terms: a row of a relation (`Le`, with a dtype code `nw_mul`), of a function (`lo`, with a value), a `union`."""
+    """Something known of terms: a row of a relation (`Le`, with a dtype code `nw_mul`), of a function (`lo`, `flo`), a `union`.
+
+    `value` is the function's: an integer, or of `flo` and `fhi` a float.
+    """
 
     name: str
     terms: tuple[int, ...]
-    value: int | None = None
+    value: int | float | None = None
     code: int | None = None
 
 
@@ -144,7 +147,8 @@ class Session:
             elif fact.value is None:
                 actions.append(egg.Expr_(span, egg.Call(span, fact.name, keys)))
             else:
-                actions.append(egg.Set(span, fact.name, keys, number(fact.value)))
+                value = egg.Lit(span, egg.Float(fact.value)) if isinstance(fact.value, float) else number(fact.value)
+                actions.append(egg.Set(span, fact.name, keys, value))
         ruleset = f"insert{next(self._names)}"
         rule = egg.Rule(span, actions, [], ruleset, ruleset)
         run = egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset)))

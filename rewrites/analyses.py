@@ -8,8 +8,7 @@ one node that wraps and another that does not.) egglog's i64 arithmetic is check
 from typing import Final
 
 from kernel_ir.arguments import MAX_SIZE
-from kernel_ir.dtypes import F64
-from kernel_ir.nodes import const
+from rewrites import float_ranges
 
 I32_CODE, I64_CODE = 1, 2
 SIZE_LIMIT: Final = MAX_SIZE
@@ -20,7 +19,7 @@ DECLARATIONS: Final = (
     "(relation nw_sub (i64 E E))",
     "(relation nw_mul (i64 E E))",
     "(relation nw_neg (i64 E))",
-    "(function reciprocal (E) i64 :merge old)",
+    *float_ranges.DECLARATIONS,
     "(function least (i64) i64 :no-merge)",
     "(function greatest (i64) i64 :no-merge)",
 )
@@ -287,8 +286,6 @@ def _folding() -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
     for op, symbol in _COMPARE.items():
         row(f"{op}_true", f"(i_{op} t (Lit t x) (Lit t y))", f"({symbol} x y)", "(= v 1)", ty="0")
         row(f"{op}_false", f"(i_{op} t (Lit t x) (Lit t y))", f"({_INVERSE[symbol]} x y)", "(= v 0)", ty="0")
-    # `reciprocal` knows the kernel's own float literals, each rounded in its dtype (folding.py).
-    row("reciprocal", f"(f_div t (Lit t {const(1.0, F64).bits}) c)", "(= v (reciprocal c))")
     row("and", "(b_and 0 (Lit 0 x) (Lit 0 y))", "(= v (& x y))", ty="0")
     row("or", "(b_or 0 (Lit 0 x) (Lit 0 y))", "(= v (| x y))", ty="0")
     row("not", "(b_not 0 (Lit 0 x))", "(= v (- 1 x))", ty="0")
@@ -297,7 +294,7 @@ def _folding() -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
 
 def analysis_rules() -> list[str]:
     """The egglog rules of every analysis but the free indices, one command a line, each with a unique name."""
-    families = {"interval": _INTERVALS, "order": _ORDER, "float": _FLOATS, "": _folding()}
+    families = {"interval": _INTERVALS, "order": _ORDER, "float": _FLOATS, "real": tuple(float_ranges.rules()), "": _folding()}
     return [
         f'(rule ({" ".join(facts)}) ({" ".join(actions)}) :ruleset analysis :name "analysis:{family}{"_" if family else ""}{name}")'
         for family, rows in families.items()

@@ -76,13 +76,14 @@ def result_dtype(name: str, code: int) -> DType:
     return result
 
 
-SOUND: Final = '(rule ((= e (Lit t a)) (= e (Lit t b)) (!= a b)) ((panic "two numbers are one")) :ruleset analysis :name "sound")'
+SOUND: Final = '(rule ((= e (Lit t a)) (= e (Lit t b)) (!= a b){}) ((panic "two numbers are one")) :ruleset analysis :name "sound")'
 
 
-def declarations(names: Collection[str] | None = None) -> tuple[str, ...]:
+def declarations(names: Collection[str] | None = None, exact: bool = True) -> tuple[str, ...]:
     """Declarations as egglog text, one command each: sorts, constructors, analyses, provenance tables, rulesets, `free`.
 
-    `names` are the constructors to declare: all by default.
+    `names` are the constructors to declare: all by default. Without `exact`, floats that differ may be in one class: fast-math
+    equates forms that fold to neighbours.
     """
     signatures = {name: columns for name, columns in SIGNATURES.items() if names is None or name in names}
     return (
@@ -107,7 +108,7 @@ def declarations(names: Collection[str] | None = None) -> tuple[str, ...]:
         *(f"(ruleset {name})" for name in RULESETS),
         *(_free_rule(name, columns) for name, columns in signatures.items()),
         # Two numbers in one class: a rule lied. Nothing extracted from such a graph may be used.
-        *((SOUND,) if "Lit" in signatures else ()),
+        *((SOUND.format("" if exact else " (<= t 2)"),) if "Lit" in signatures else ()),
     )
 
 

@@ -13,7 +13,6 @@ from kernel_ir.nodes import Binder, Expr, Kernel, Repeat, Stmt, const
 from rewrites.adapter import Fact
 from rewrites.canonical import Canonical
 from rewrites.facts import kernel_facts, shape_facts
-from rewrites.folding import reciprocals
 from rewrites.inline import Inliner, NotEncodable
 from rewrites.recursion import deep_recursion
 from rewrites.temporaries import Place, inlined_temporaries, is_opaque, places
@@ -81,7 +80,7 @@ class _Encoder:
         repeats = dict(self._repeats(self.kernel.body, (), ()))
         statements = tuple(self._statement(p, repeats[p.block]) for p in self.places if p.stmt.target not in self.temps)
         terms = self.canonical.dag.terms
-        facts = (*kernel_facts(self.kernel, self._scalar, terms[:]), *shape_facts(self.kernel, self._scalar), *reciprocals(terms))
+        facts = (*kernel_facts(self.kernel, self._scalar, terms[:]), *shape_facts(self.kernel, self._scalar))
         labels = tuple(self._labels())
         return Encoding(self.kernel, tuple(terms), self.canonical.variables, tuple(self.roots), facts, statements, labels)
 

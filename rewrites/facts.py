@@ -1,5 +1,6 @@
 """Turns a kernel's facts (`where N >= 2, 0 <= idx, idx < V`) into what the analyses know of terms."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -99,6 +100,10 @@ def _float_facts(name: str, a: Expr, x: int, b: Expr, y: int) -> Iterator[Fact]:
     # A comparison that holds has no NaN in it.
     yield Fact("NotNan", (x,))
     yield Fact("NotNan", (y,))
+    if isinstance(a, Const) and math.isfinite(a.value):
+        yield Fact("flo", (y,), float(a.value))
+    if isinstance(b, Const) and math.isfinite(b.value):
+        yield Fact("fhi", (x,), float(b.value))
     if isinstance(a, Const) and name != "eq" and a.value >= 0.0:
         positive = a.value > 0.0 or name == "lt"
         yield Fact("Positive" if positive else "NonNeg", (y,))

@@ -50,6 +50,8 @@ class Program:
     search: tuple[_Line, ...]
     selection: tuple[_Line, ...]
     names: tuple[str, ...]
+    exact: bool
+    """Whether no rule needs a flag."""
     _stages: dict[tuple[bool, frozenset[str]], Stage] = field(default_factory=dict[tuple[bool, frozenset[str]], Stage], compare=False)
 
     def stage(self, constructors: Collection[str], selection: bool = False) -> Stage:
@@ -68,7 +70,7 @@ class Program:
                     needs[line.ruleset] = (*needs.get(line.ruleset, ()), line.needs)
             index = tuple(dict.fromkeys(line.ruleset for line in lines if line.ruleset and line.index))
             rulesets = tuple(dict.fromkeys((*index, *needs)))
-            commands = self._shared(key, len(lines)) or _commands(known, lines, rulesets)
+            commands = self._shared(key, len(lines)) or _commands(known, lines, rulesets, self.exact)
             self._stages[key] = Stage(commands, index, rulesets, needs)
         return self._stages[key]
 
@@ -81,10 +83,10 @@ class Program:
         return ()
 
 
-def _commands(known: frozenset[str], lines: Sequence[_Line], rulesets: Sequence[str]) -> tuple[str, ...]:
+def _commands(known: frozenset[str], lines: Sequence[_Line], rulesets: Sequence[str], exact: bool) -> tuple[str, ...]:
     """Declarations, rulesets and rules."""
     texts = [line.text for line in (*_analyses(), *lines) if line.needs <= known]
-    return (*declarations(known), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets), *texts)
+    return (*declarations(known, exact), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets), *texts)
 
 
 def _closure(constructors: Collection[str], lines: Sequence[_Line]) -> frozenset[str]:
@@ -110,7 +112,8 @@ def program_of(rules: Sequence[Rule]) -> Program:
         selecting = [(n, rule) for n, rule in numbered if rule.family == SELECT_FAMILY]
         ordering = [(n, rule) for n, rule in numbered if _only_orders(rule)] if selecting else []
         search = _lines([(n, rule) for n, rule in numbered if rule.family != SELECT_FAMILY])
-        program = Program(search, _lines([*selecting, *ordering]), tuple(rule.name for rule in rules))
+        exact = not any(rule.needs for rule in rules)
+        program = Program(search, _lines([*selecting, *ordering]), tuple(rule.name for rule in rules), exact)
         _programs[key] = tuple(rules), program  # holds on to the rules, so that their ids stay theirs
         while len(_programs) > KEPT:
             del _programs[next(iter(_programs))]

@@ -121,7 +121,7 @@ def test_facts_about_arrays_hold_for_what_is_read() -> None:
 
 def test_float_facts() -> None:
     encoding = encode(parsed("kernel f(x: f32[N], eps: f32) -> (y: f32[N]) where eps > 0.0 { y[i] = x[i] + eps }"))
-    assert {f.name for f in encoding.facts} == {"NotNan", "Positive"}
+    assert {f.name for f in encoding.facts} == {"NotNan", "Positive", "flo"}
 
 
 def test_a_multiplied_shape_is_the_true_product() -> None:
