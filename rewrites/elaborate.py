@@ -24,6 +24,7 @@ ON: Final[dict[str, Types]] = {
     **{t.name: (t,) for t in ARITHMETIC},
 }
 _LITERALS: Final[dict[str, bool | float]] = {"true": True, "false": False, **{name: CONSTANTS[name] for name in ("inf", "nan", "pi")}}
+_FLOAT_GUARDS: Final = ("gt", "ge", "ne")
 _COMPARE: Final = {OPS[name].symbol: name for name in COMPARISONS}
 
 

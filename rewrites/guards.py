@@ -69,7 +69,6 @@ Ways = tuple[tuple[str, ...], ...]
 """Alternatives, each a conjunction of egglog facts."""
 
 _FACTS: Final = {"nonneg": "NonNeg", "positive": "Positive", "nonzero": "NonZero", "finite": "Finite", "notnan": "NotNan"}
-_SWAPPED: Final = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _FLOAT_COMPARISONS: Final = {"gt": ("Positive",), "ge": ("NonNeg", "NotNan"), "ne": ("NonZero",)}
 
 
@@ -159,19 +158,6 @@ def _in_interval(kind: str, a: Pattern, b: Pattern, context: Context) -> tuple[s
     """A float is known to be NaN or on one side of a literal."""
     assert isinstance(b, Lit)
     return (f"(>= (flo {context.term(a)}) {float(b.value)!r})" if kind == "ge" else f"(<= (fhi {context.term(a)}) {float(b.value)!r})",)
-
-
-def _float_comparison(kind: str, a: Pattern, b: Pattern, context: Context) -> tuple[str, ...]:
-    """Of a float with a literal: with zero by the facts about signs, else by its interval."""
-    if isinstance(b, Lit) and b.value == 0.0 and kind in _FLOAT_COMPARISONS:
-        return tuple(f"({fact} {context.term(a)})" for fact in _FLOAT_COMPARISONS[kind])
-    if isinstance(a, Lit):
-        kind, a, b = _SWAPPED[kind], b, a
-    assert isinstance(b, Lit)
-    symbol = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}[kind]
-    end = "fhi" if kind in ("lt", "le") else "flo"
-    term = context.term(a)
-    return f"(NotNan {term})", f"({symbol} ({end} {term}) {float(b.value)!r})"
 
 
 def _nowrap(p: Pattern, context: Context) -> Ways:
