@@ -202,6 +202,12 @@ class Session:
                 facts += size
         return Rows(nodes, facts, frozenset(present))
 
+    def roots(self) -> dict[int, int]:
+        """The class of each root, numbered as they appear: what `freeze` tells of them, and nothing else."""
+        numbers: dict[Any, int] = {}
+        rows = self.egraph.freeze().functions["Root"].rows
+        return {self.egraph.value_to_i64(row.inputs[0]): numbers.setdefault(row.output, len(numbers)) for row in rows}
+
     def freeze(self) -> Frozen:
         """The e-graph as plain rows."""
         functions = self.egraph.freeze().functions

@@ -131,7 +131,7 @@ def _intervals() -> Iterator[Row]:
     yield row("select_high", "(f_select t c a b)", "(= h (max (fhi a) (fhi b)))", actions=_SET[1:])
     # Documented errors are a few ulp.
     for op, bound in (("sin", 1), ("cos", 1), ("tanh", 1), ("erf", 1), ("sign", 1), ("atan", 1.5708), ("asin", 1.5708)):
-        yield row(op, f"(f_{op} t a)", f"(= h {bound * (1 if op == 'sign' else 1.000001)!r})", "(= l (neg h))")
+        yield row(op, f"(f_{op} t a)", f"(= h {bound * (1.0 if op == 'sign' else 1.000001)!r})", "(= l (neg h))")
     yield row("acos", "(f_acos t a)", "(= l 0.0)", "(= h 3.1416)")
     # exp underflows to zero; its base is a little more than e, for positive arguments.
     for op, base in (("exp", "2.718281829"), ("exp2", "2.0")):
