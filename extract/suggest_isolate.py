@@ -1,0 +1,107 @@
+"""Calls functions in a process of their own, under limits of time and memory: what a suggestion sets off cannot take the loop along."""
+
+import contextlib
+import multiprocessing
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, ParamSpec, TypeVar
+
+from kernel_ir.errors import KernelError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MEMORY: Final = 12 << 30
+"""Bytes of address space: numba, LLVM and SMT solvers reserve far more than they use."""
+_GRACE: Final = 5
+"""Seconds after which a process that nobody stopped stops itself."""
+
+
+class Overrun(Exception):
+    """The function took too long or too much, or its process died; the message says which."""
+
+
+@dataclass(slots=True)
+class Isolated:
+    """A process that calls what it is sent, one call at a time; started when it is needed, and again after an overrun.
+
+    Functions and arguments must be picklable. A KernelError of the function is raised here, any other error is an Overrun.
+    """
+
+    memory: int = MEMORY
+    _process: BaseProcess | None = None
+    _pipe: "Connection[Any, Any] | None" = field(default=None, repr=False)
+
+    def call(self, seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`function(*args)` within so many seconds of wall-clock time."""
+        pipe = self._started()
+        try:
+            pipe.send((seconds, function, args, kwargs))
+            if not pipe.poll(seconds):
+                raise Overrun(f"it took more than {seconds:g} s")
+            good, value = pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.close()
+            raise Overrun("its process died: out of memory, most likely") from None
+        except BaseException:
+            self.close()
+            raise
+        if good:
+            return value
+        raise value
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def __enter__(self) -> "Isolated":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _started(self) -> "Connection[Any, Any]":
+        if self._pipe is not None and self._process is not None and self._process.is_alive():
+            return self._pipe
+        self.close()
+        # A fork would inherit threads of OpenMP and of the progress display.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self.memory), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+        return ours
+
+
+def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:
+    """Answers calls until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller's to handle: it ends this process
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            seconds, function, args, kwargs = pipe.recv()
+            # Should the caller be killed meanwhile, nobody else ends a call that runs away.
+            signal.alarm(int(seconds) + _GRACE)
+            try:
+                answer: tuple[bool, Any] = (True, function(*args, **kwargs))
+            except KernelError as error:
+                answer = (False, type(error)(error.message, error.span, error.hint))
+            except MemoryError:
+                answer = (False, Overrun("it took too much memory"))
+            except RecursionError:
+                answer = (False, Overrun("it is nested too deeply"))
+            except Exception as error:  # a bug of ours must not end the whole run: the suggestion is refused, saying so
+                answer = (False, Overrun(f"{type(error).__name__}: {error}"))
+            signal.alarm(0)
+            pipe.send(answer)
