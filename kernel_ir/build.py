@@ -12,6 +12,7 @@ from kernel_ir.syntax import (
     Binary,
     CallSyntax,
     CarrySyntax,
+    ChoiceSyntax,
     Compare,
     ConstSyntax,
     File,
@@ -28,6 +29,7 @@ from kernel_ir.syntax import (
     ReduceSyntax,
     RepeatSyntax,
     RuleSyntax,
+    ScheduleSyntax,
     Select,
     Unary,
     WithinSyntax,
@@ -125,6 +127,20 @@ class Builder:
     def kernel(self, c: list[Child]) -> KernelSyntax:
         params, outputs, facts, body = (_part(c, rule) for rule in ("params", "outputs", "facts", "block"))
         return KernelSyntax(self._name(c[1]), params, outputs, facts, body, self._span(c))
+
+    def schedule(self, c: list[Child]) -> ScheduleSyntax:
+        choices = tuple(x for x in c if isinstance(x, ChoiceSyntax))
+        return ScheduleSyntax(self._name(c[1]), c[3], choices, self._span(c))
+
+    def target_name(self, c: list[Child]) -> Name:
+        return Name("".join(map(str, c)), self._span(c))
+
+    def choice(self, c: list[Child]) -> ChoiceSyntax:
+        values = tuple(x.text if isinstance(x, Number) else x.name for x in c[2::2])
+        return ChoiceSyntax(self._name(c[0]), values, self._span(c))
+
+    def choice_name(self, c: list[Child]) -> Name:
+        return self._name(c[0])
 
     def outputs(self, c: list[Child]) -> _Part:
         return _Part("outputs", c[2].items, self._span(c))

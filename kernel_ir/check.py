@@ -15,6 +15,7 @@ from kernel_ir.module import Module
 from kernel_ir.names import RESERVED, Symbol
 from kernel_ir.nodes import ArrayType, Binder, Const, Expr, Kernel, Param, Reduce, const
 from kernel_ir.ranges import INDEX_NAMES, grown
+from kernel_ir.schedule import schedules
 from kernel_ir.spelling import TYPES_ELSEWHERE, suggestion
 from kernel_ir.statements import Statements
 from kernel_ir.syntax import File, KernelSyntax, Name, ParamSyntax, RepeatSyntax, StatementSyntax, SyntaxExpr, subtrees
@@ -28,7 +29,7 @@ MAX_RANK: Final = 8
 def check(file: File) -> Module:
     """The checked module of a file; raises a KernelError at the first fault."""
     kernels = {k.name.name: kernel(k) for k in expand.kernels(file)}
-    return Module(MappingProxyType(kernels), MappingProxyType(expand.constants(file)), expand.rules(file))
+    return Module(MappingProxyType(kernels), MappingProxyType(expand.constants(file)), expand.rules(file), schedules(file, kernels))
 
 
 def kernel(k: KernelSyntax) -> Kernel:

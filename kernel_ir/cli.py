@@ -58,6 +58,7 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", metavar="T", type=float, help="relative error that the check accepts besides rounding bounds")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
+    parser.add_argument("--reschedule", action="store_true", help="choose anew what the file's `schedule` blocks pin")
     parser.add_argument(
         "--exact", metavar="SECONDS", type=float, default=0.0, help="also extract by branch and bound, at most so long each time (SciPy)"
     )

@@ -35,8 +35,10 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
     """One result a chosen kernel, in file order; `lenient_sizes` where another file's kernels may own a size."""
     from kernel_ir.optimizer import options
 
-    kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
+    module = read_module(arguments.file)
+    kernels = chosen(module, arguments.kernel, arguments.file)
     given = sizes(arguments.size)
+    place = target(arguments.target).name
     if not lenient_sizes:
         check_sizes_known(kernels, given)
     chosen_options = options(
@@ -52,14 +54,15 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
     results: list[Result] = []
     for kernel in kernels:
         with working(f"optimizing {kernel.name}"):
-            results.append(optimized(kernel, sizes=sizes_of(kernel, given), **chosen_options))
+            pinned = None if getattr(arguments, "reschedule", False) else module.schedule(kernel.name, place)
+            results.append(optimized(kernel, sizes=sizes_of(kernel, given), schedule=pinned, **chosen_options))
     return results
 
 
 def _text(results: "list[Result]", what: str) -> str:
     match what:
         case "kir":
-            return "\n\n".join(r.text for r in results) + "\n"
+            return "\n\n".join(r.record for r in results) + "\n"
         case "python":
             return one(results).source
         case _:
@@ -75,7 +78,8 @@ def one(items: "list[Any]") -> Any:
 
 def emit(arguments: argparse.Namespace) -> int:
     """`kir emit FILE`: backend source or PTX of the kernels as they stand."""
-    kernels = chosen(read_module(arguments.file), arguments.kernel, arguments.file)
+    module = read_module(arguments.file)
+    kernels = chosen(module, arguments.kernel, arguments.file)
     given = sizes(arguments.size)
     check_sizes_known(kernels, given)
     kernel: Kernel = one(list(kernels))
@@ -83,7 +87,7 @@ def emit(arguments: argparse.Namespace) -> int:
     licence = flags(arguments.fast_math)
     from kernel_ir.optimizer import best_plan
 
-    plan = best_plan(kernel, place, sizes_of(kernel, given), licence)
+    plan = best_plan(kernel, place, sizes_of(kernel, given), licence, module.schedule(kernel.name, place.name))
     code = ptx_text(plan, place) if arguments.emit == "ptx" else source_text(plan, place)
     if arguments.json:
         write_json({"file": arguments.file, "kernel": kernel.name, "target": place.name, "emit": arguments.emit, "code": code})

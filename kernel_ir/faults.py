@@ -287,7 +287,7 @@ def _bracket(stop: _Stop) -> ParseError | None:
 def _starts_item(stop: _Stop) -> bool:
     """Whether a new item starts where the body of a kernel goes on."""
     word = stop.found if "RBRACE" in stop.wanted else stop.previous if "EQUAL" in stop.wanted else ""
-    return word in ("kernel", "fn", "const", "rule")
+    return word in ("kernel", "fn", "const", "rule", "schedule")
 
 
 def _keyword(stop: _Stop) -> ParseError | None:

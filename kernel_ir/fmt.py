@@ -9,8 +9,9 @@ from typing import Final
 from kernel_ir import render
 from kernel_ir.errors import Source, Span
 from kernel_ir.grammar import parse_syntax
-from kernel_ir.syntax import ConstSyntax, FnSyntax, Item, KernelSyntax, RepeatSyntax, RuleSyntax, StatementSyntax
+from kernel_ir.syntax import ConstSyntax, FnSyntax, Item, KernelSyntax, RepeatSyntax, RuleSyntax, ScheduleSyntax, StatementSyntax
 
+_BLOCKS = KernelSyntax | ScheduleSyntax
 _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
@@ -58,16 +59,16 @@ class _Formatter:
         while at < len(items):
             run = self._rules(items, at)
             if run:
-                self._table(run, at > 0 and isinstance(items[at - 1], KernelSyntax))
+                self._table(run, at > 0 and isinstance(items[at - 1], _BLOCKS))
                 at += len(run)
             else:
-                self._item(items[at], at > 0 and isinstance(items[at - 1], KernelSyntax))
+                self._item(items[at], at > 0 and isinstance(items[at - 1], _BLOCKS))
                 at += 1
         self._comments(len(self.source.text), 0)
         return "\n".join(self.lines) + "\n"
 
     def _item(self, item: Item, after_kernel: bool) -> None:
-        self._before(item.span, 0, gap=after_kernel or isinstance(item, KernelSyntax))
+        self._before(item.span, 0, gap=after_kernel or isinstance(item, _BLOCKS))
         match item:
             case KernelSyntax():
                 self._open(render.text(render.header(item)), item.span, item.body)
@@ -77,6 +78,12 @@ class _Formatter:
                 self._write(render.text(render.const_doc(item)), item.span)
             case FnSyntax():
                 self._write(render.text(render.fn_doc(item)), item.span)
+            case ScheduleSyntax():
+                self._open(f"schedule {item.kernel.name} on {item.target.name} {{", item.span, ())
+                for choice in item.choices:
+                    self._before(choice.span, 2, gap=False)
+                    self._write(f"  {choice.key.name} = {', '.join(choice.values)}", choice.span)
+                self._close(item.span, 0)
             case RuleSyntax():
                 self._write(render.text(render.rule_doc(item)), item.span)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -14,10 +15,13 @@ from extract.candidates import Candidates, candidates
 from extract.cost import cost
 from extract.cycles import Cost
 from extract.machine import Machine, load_machine
-from kernel_ir.errors import EquivalenceError, UsageError
-from kernel_ir.fastmath import NONE, Flag, Flags, flags
+from kernel_ir.accuracy import Accuracy, ErrorBudget
+from kernel_ir.errors import UsageError
+from kernel_ir.fastmath import Flag, Flags, flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
+from kernel_ir.trial import Refusal, Trial
+from kernel_ir.schedule import Schedule, pinned, schedule_of
 from rewrites.books import default_rules, load_book
 from rewrites.rule import Rule
 from rewrites.saturate import Budget
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
     from kernel_ir.compiled import Compiled
 
 ROUNDS: Final = 4
-"""Rounds of saturation at most; each begins with the last one's result, and the first that finds nothing cheaper ends the loop."""
-CHECK_EXAMPLES: Final = 12
+"""Rounds of saturation that find something cheaper, at most; each begins with the last one's result, and the first that finds nothing
+ends the loop, unless the error budget refused what it found: then the search goes on without the rules to blame."""
 SHARING: Final = "share"
 """Stands among a result's rules where equal terms are computed once and no rule was needed to find them equal."""
 DEFAULT_EXTENT: Final = 1024
@@ -49,7 +53,8 @@ class Result:
 
     `cycles` and `baseline_cycles` are the predicted cycles of the result and of the input, on the target at the sizes given.
     `rules` names the rules that made the result, `candidates` every kernel considered with its predicted cycles,
-    `layouts` the memory order chosen for each `@ any` array.
+    `layouts` the memory order chosen for each `@ any` array. Where a tolerance was given, `refused` holds the cheaper forms
+    that exceed it, and `accuracy` the measured errors of the result and of the original.
     """
 
     original: Kernel
@@ -62,12 +67,24 @@ class Result:
     rules: tuple[str, ...]
     rounds: tuple[Round, ...]
     notes: tuple[str, ...] = ()
+    budget: ErrorBudget | None = None
+    refused: tuple[Refusal, ...] = ()
     _compiled: "list[Compiled]" = field(default_factory=list["Compiled"], repr=False, compare=False)
 
     @property
     def text(self) -> str:
         """The optimized kernel as KIR: parses, equals the input under the flags, and does not change when optimized again."""
         return str(self.kernel)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The choices that made the plan, as the block that `record` prints."""
+        return replace(schedule_of(self.plan), target=self.target.name)
+
+    @property
+    def record(self) -> str:
+        """The optimized kernel and its schedule as KIR: all that a later run needs to make the same plan."""
+        return f"{self.text}\n\n{self.schedule}"
 
     @property
     def cycles(self) -> float:
@@ -82,6 +99,11 @@ class Result:
         """Every kernel considered, with the predicted cycles of its best plan, cheapest first."""
         found = {c.kernel: cycles for r in self.rounds for c, cycles in zip(r.found.candidates, r.costs, strict=True)}
         return tuple(sorted(found.items(), key=lambda pair: pair[1]))
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """The measured errors of the result and of the original on the same samples; None without a tolerance."""
+        return None if self.budget is None else self.budget.accuracy(self.kernel)
 
     @cached_property
     def source(self) -> str:
@@ -106,12 +128,12 @@ class Result:
     def compile(self, check: bool = True) -> "Compiled":
         """The compiled kernel, callable with NumPy arrays; compiled once, and (unless `check` is off) checked on small inputs first.
 
-        Raises EquivalenceError with the shrunk inputs where the code does not compute the original.
+        Raises EquivalenceError with the shrunk inputs where the code does not compute the original, or exceeds the error budget.
         """
         from kernel_ir.compiled import compiled
 
         if not self._compiled:
-            self._compiled.append(compiled(self.plan, self.target, check, self.fast_math))
+            self._compiled.append(compiled(self.plan, self.target, check, self.fast_math, self.budget))
         return self._compiled[0]
 
 
@@ -148,14 +170,16 @@ def optimize(
     seed: int = 0,
     check: bool = True,
     exact: float = 0.0,
+    schedule: Schedule | None = None,
 ) -> Result:
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
     `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or paths
-    of rule books, to the built-in ones. `tolerance` is a relative error, against higher precision, that the check accepts besides
-    what the rounding of each formula explains: it does not yet narrow the search to forms of less error. `tune` measures that many
-    of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and bound propose the proved
-    optimum of each e-graph besides the greedy choices. With `check`, the result is compared to the original on drawn inputs
+    of rule books, to the built-in ones. `tolerance` is an error budget: a form that needs a flag is taken only if, on sampled inputs,
+    |result - truth| <= |original - truth| + tolerance * |truth| at every element (0.0: never worse than the kernel as written); then
+    the compiler contracts nothing by itself. `tune` measures that many of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and bound propose the proved
+    optimum of each e-graph besides the greedy choices. `schedule` pins choices of the plan (`Module.schedule` reads a file's block);
+    what it does not say is searched. With `check`, the result is compared to the original on drawn inputs
     before it is returned.
 
     >>> import kernel_ir as kir
@@ -177,33 +201,42 @@ def optimize(
     extents = _extents(kernel, sizes or {})
     allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
     limit = budget or Budget()
-    costing = _Costing(place, load_machine(place.machine), extents, licence)
-    trial = _Trial(kernel, licence, tolerance, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
+    errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), seed)
+    costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT})
+    trial = Trial(kernel, licence, errors, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
     rounds: list[Round] = []
     best, (plan, least) = kernel, costing.best(kernel)
     baseline = least
     made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
-    for _ in range(ROUNDS):
+    won = 0
+    while won < ROUNDS:
         found = candidates(best, licence, extents, costing.machine, allowed, limit, seed, exact)
-        scored = [(c.kernel, *costing.best(c.kernel)) for c in found.candidates]
+        scored = [(c, *costing.best(c.kernel)) for c in found.candidates]
         rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
         for c in found.candidates:
             made_by.setdefault(c.kernel, tuple(dict.fromkeys((*made_by[best], *(c.rules or (SHARING,))))))
         cheaper = sorted((s for s in scored if s[2].cycles < least.cycles), key=lambda s: s[2].cycles)
-        choice = next((s for s in cheaper if trial.passes(s[0], made_by[s[0]])), None)
-        if choice is None:
+        plain = not any(rule.needs for rule in allowed)
+        choice = next((s for s in cheaper if trial.passes(s[0].kernel, made_by[s[0].kernel], plain)), None)
+        if choice is not None:
+            best, plan, least = choice[0].kernel, choice[1], choice[2]
+            won += 1
+            continue
+        blamed = trial.blamed((c.kernel, c.rules) for c, _, _ in cheaper).intersection(rule.name for rule in allowed)
+        if not blamed:
             break
-        best, plan, least = choice
+        allowed = tuple(rule for rule in allowed if rule.name not in blamed)
     notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
-    result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes)
+    refused = tuple(trial.refusals)
+    result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused)
     if tune <= 1:
         return result
     return _tuned(result, costing, {k: rules for k, rules in made_by.items() if trial.passes(k, rules)}, tune, seed)
 
 
-def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags) -> Plan:
-    """The cheapest plan of the kernel as it stands."""
-    return _Costing(place, load_machine(place.machine), _extents(kernel, sizes), licence).best(kernel)[0]
+def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags, schedule: Schedule | None = None) -> Plan:
+    """The cheapest plan of the kernel as it stands, of those that agree with a schedule. Raises NameError_ where none does."""
+    return _Costing(place, load_machine(place.machine), _extents(kernel, sizes), licence, schedule).input(kernel)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +247,27 @@ class _Costing:
     machine: Machine
     extents: dict[str, int]
     licence: Flags
+    schedule: Schedule | None = None
     known: dict[Kernel, list[tuple[Plan, Cost]]] = field(default_factory=dict[Kernel, "list[tuple[Plan, Cost]]"], compare=False)
 
-    def best(self, kernel: Kernel) -> tuple[Plan, Cost]:
-        """The cheapest plan of a kernel; of equal ones the first."""
-        return min(self.all(kernel), key=lambda pair: pair[1].cycles)
+    def input(self, kernel: Kernel) -> tuple[Plan, Cost]:
+        """The cheapest plan of a kernel that the user gave. Raises NameError_ where none agrees with the schedule."""
+        if self.schedule is not None:
+            pinned(plans(kernel, self.place, self.machine, self.extents, self.licence), self.schedule)
+        best = self.best(kernel)
+        assert best is not None, "a kernel has a plan"
+        return best
+
+    def best(self, kernel: Kernel) -> tuple[Plan, Cost] | None:
+        """The cheapest plan of a kernel, of equal ones the first; None where none agrees with the schedule."""
+        return min(self.all(kernel), key=lambda pair: pair[1].cycles, default=None)
 
     def all(self, kernel: Kernel) -> list[tuple[Plan, Cost]]:
         """Every plan of a kernel with its cost."""
         if kernel not in self.known:  # each round begins with the last one's result
             found = plans(kernel, self.place, self.machine, self.extents, self.licence)
+            if self.schedule is not None:
+                found = [plan for plan in found if self.schedule.agrees(plan)]
             self.known[kernel] = [(plan, cost(plan, self.machine, self.extents)) for plan in found]
         return self.known[kernel]
 
@@ -254,49 +298,3 @@ def _tuned(result: Result, costing: _Costing, made_by: Mapping[Kernel, tuple[str
     plan, predicted = found[best]
     rules = made_by[plan.kernel]
     return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, rules=rules, notes=(*result.notes, *notes))
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """What a candidate must pass before it is chosen; `licensed` names the rules that need a flag."""
-
-    original: Kernel
-    licence: Flags
-    tolerance: float | None
-    seed: int
-    check: bool
-    licensed: frozenset[str]
-    notes: list[str] = field(default_factory=list[str])
-    verdicts: dict[Kernel, bool] = field(default_factory=dict[Kernel, bool])
-
-    def passes(self, candidate: Kernel, rules: tuple[str, ...]) -> bool:
-        """Whether the candidate equals the original on drawn inputs (see `testing.quick_check` for what a tolerance accepts).
-
-        A flag may license what drawn inputs do not bear out (an intermediate that overflows): such a candidate is dropped with a note.
-        Raises EquivalenceError where exact rules alone made one that differs: a bug of a rule or of ours, never of the user.
-        """
-        if candidate not in self.verdicts:
-            self.verdicts[candidate] = candidate == self.original or (self._within(candidate) and self._equal(candidate, rules))
-        return self.verdicts[candidate]
-
-    def _within(self, candidate: Kernel) -> bool:
-        return self.tolerance is None or self._difference(candidate, NONE) is None
-
-    def _equal(self, candidate: Kernel, rules: tuple[str, ...]) -> bool:
-        difference = self._difference(candidate, self.licence) if self.check else None
-        if difference is None:
-            return True
-        risky = [name for name in rules if name in self.licensed]
-        if not risky:
-            raise difference
-        self.notes.append(f"a cheaper form by {', '.join(risky)} was dropped: {difference}")
-        return False
-
-    def _difference(self, candidate: Kernel, allowed: Flags) -> EquivalenceError | None:
-        from kernel_ir.testing import quick_check
-
-        try:
-            quick_check(self.original, candidate, allowed, self.tolerance, self.seed, CHECK_EXAMPLES)
-        except EquivalenceError as error:
-            return error
-        return None

@@ -1,5 +1,6 @@
 """Turns syntax into text in the style of the language's own files, with as few parentheses as precedence allows."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from kernel_ir.document import Align, Doc, Group, Line, Nest, fill, render
@@ -180,6 +181,12 @@ def const_doc(c: ConstSyntax) -> Doc:
 def fn_doc(f: FnSyntax) -> Doc:
     """The document of a function."""
     return ("fn ", f.name.name, "(", ", ".join(p.name for p in f.params), ") = ", Align(expr(f.body)))
+
+
+def schedule_lines(kernel: str, target: str, choices: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A schedule as text, a choice a line."""
+    lines = (f"  {key} = {', '.join(values)}" for key, values in choices)
+    return "\n".join((f"schedule {kernel} on {target} {{", *lines, "}"))
 
 
 def rule_doc(r: RuleSyntax) -> Doc:

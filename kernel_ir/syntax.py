@@ -250,7 +250,26 @@ class RuleSyntax:
     within: "WithinSyntax | None" = None
 
 
-Item = ConstSyntax | FnSyntax | KernelSyntax | RuleSyntax
+@dataclass(frozen=True, slots=True)
+class ChoiceSyntax:
+    """`key = value, …`: one choice of a schedule; the values are words, or numbers as they are written."""
+
+    key: Name
+    values: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSyntax:
+    """`schedule kernel on target { choices }`."""
+
+    kernel: Name
+    target: Name
+    choices: tuple[ChoiceSyntax, ...]
+    span: Span
+
+
+Item = ConstSyntax | FnSyntax | KernelSyntax | RuleSyntax | ScheduleSyntax
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ def kir(*words: object, **kwargs) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", "kernel_ir.cli", *map(str, words)], capture_output=True, text=True, timeout=120, **kwargs)
 
 
-def test_optimize_writes_only_the_kernel_to_stdout(scale, capsys):
+def test_optimize_writes_only_the_kernel_and_its_schedule_to_stdout(scale, capsys):
     assert run("optimize", scale, "--target", "cpu") == 0
     out, err = capsys.readouterr()
-    assert out == SCALE
+    assert out.startswith(f"{SCALE}\nschedule scale on cpu {{\n") and out.count("}\n") == 2
     assert "scale" in err
 
 
@@ -54,7 +54,7 @@ def test_optimize_is_a_fixed_point_and_deterministic(tmp_path, capsys):
 def test_optimize_output_file_and_standard_input(scale, tmp_path):
     out = tmp_path / "out.kir"
     done = kir("optimize", "-", "--target", "cpu", "-o", out, input=SCALE)
-    assert (done.returncode, done.stdout, out.read_text()) == (0, "", SCALE)
+    assert (done.returncode, done.stdout, out.read_text().partition("\nschedule")[0]) == (0, "", SCALE)
 
 
 def test_optimize_json(scale, capsys):
