@@ -22,7 +22,7 @@ from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 from kernel_ir.trial import Refusal, Trial
 from kernel_ir.schedule import Schedule, pinned, schedule_of
-from rewrites.books import default_rules, load_book
+from rewrites.books import default_rules, load_book, pack_rules
 from rewrites.rule import Rule
 from rewrites.saturate import Budget
 
@@ -144,6 +144,7 @@ class Options(TypedDict, total=False):
     fast_math: str | Iterable[str | Flag] | None
     tolerance: float | None
     rules: tuple[str | Rule, ...]
+    pack: str | None
     budget: Budget | None
     tune: int
     seed: int
@@ -165,6 +166,7 @@ def optimize(
     sizes: Mapping[str, int] | None = None,
     tolerance: float | None = None,
     rules: Iterable[str | Rule] = (),
+    pack: str | None = None,
     budget: Budget | None = None,
     tune: int = 0,
     seed: int = 0,
@@ -175,7 +177,7 @@ def optimize(
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
     `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or paths
-    of rule books, to the built-in ones. `tolerance` is an error budget: a form that needs a flag is taken only if, on sampled inputs,
+    of rule books, to the built-in ones. `pack` names a pack (`kir rules packs`) that takes the place of the built-in books. `tolerance` is an error budget: a form that needs a flag is taken only if, on sampled inputs,
     |result - truth| <= |original - truth| + tolerance * |truth| at every element (0.0: never worse than the kernel as written); then
     the compiler contracts nothing by itself. `tune` measures that many of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and bound propose the proved
     optimum of each e-graph besides the greedy choices. `schedule` pins choices of the plan (`Module.schedule` reads a file's block);
@@ -199,20 +201,21 @@ def optimize(
         raise UsageError(f"exact is {exact!r}, and seconds of at least 0 were expected", hint="10, for one; 0 leaves exact extraction out")
     place, licence = target_named(target), flags(fast_math)
     extents = _extents(kernel, sizes or {})
-    allowed = tuple(rule for rule in (*default_rules(), *_extra_rules(rules)) if rule.needs <= licence)
+    allowed = tuple(rule for rule in (*_book(pack), *_extra_rules(rules)) if rule.needs <= licence)
     limit = budget or Budget()
     errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), seed)
-    costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT})
+    costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT}, schedule)
     trial = Trial(kernel, licence, errors, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
     rounds: list[Round] = []
-    best, (plan, least) = kernel, costing.best(kernel)
+    best, (plan, least) = kernel, costing.input(kernel)
     baseline = least
     made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
     won = 0
     while won < ROUNDS:
         found = candidates(best, licence, extents, costing.machine, allowed, limit, seed, exact)
-        scored = [(c, *costing.best(c.kernel)) for c in found.candidates]
-        rounds.append(Round(best, found, tuple(c.cycles for _, _, c in scored)))
+        planned = [(c, costing.best(c.kernel)) for c in found.candidates]
+        scored = [(c, *pair) for c, pair in planned if pair is not None]
+        rounds.append(Round(best, found, tuple(pair[1].cycles if pair else inf for _, pair in planned)))
         for c in found.candidates:
             made_by.setdefault(c.kernel, tuple(dict.fromkeys((*made_by[best], *(c.rules or (SHARING,))))))
         cheaper = sorted((s for s in scored if s[2].cycles < least.cycles), key=lambda s: s[2].cycles)
@@ -280,6 +283,11 @@ def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
         if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
             raise UsageError(f"size {name} = {value!r} is not an integer from 0 to 2**63 - 1")
     return {name: int(sizes.get(name, DEFAULT_EXTENT)) for name in kernel.sizes}
+
+
+def _book(pack: str | None) -> tuple[Rule, ...]:
+    """The rules to begin with: the built-in books, or the pack that takes their place."""
+    return default_rules() if pack is None else pack_rules(pack)
 
 
 def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
