@@ -43,7 +43,7 @@ def _drawn(claim: Claim, rng: Any, real: bool, piece: int) -> Points:
         elif dtype.is_int:
             points[name] = _integers(rng, shape, dtype)
         elif real:
-            points[name] = _generic(rng, shape, dtype)
+            points[name] = _generic(rng, shape, dtype, ends=claim.rule.within is not None)
         elif whole:
             points[name] = rng.integers(-4, 5, shape).astype(dtype.numpy)
         else:
@@ -92,10 +92,10 @@ def _floats(rng: Any, shape: tuple[int, ...], dtype: DType) -> Any:
         return np.where(how > 0.85, rng.integers(-4, 5, shape), picked).astype(dtype.numpy)
 
 
-def _generic(rng: Any, shape: tuple[int, ...], dtype: DType) -> Any:
+def _generic(rng: Any, shape: tuple[int, ...], dtype: DType, ends: bool) -> Any:
     """Numbers in general position: no zeros, nothing that overflows, both signs."""
     size = rng.uniform(0.05, 1.0, shape) * rng.choice([0.3, 1.0, 3.0], (shape[0], *(1,) * (len(shape) - 1)))
-    if rng.random() < 0.2:  # the ends of stated intervals
+    if ends and rng.random() < 0.2:  # of a stated interval
         size = np.round(size * 24) / 4
     sign = rng.choice([1.0, 1.0, -1.0], shape if rng.random() < 0.5 else (shape[0], *(1,) * (len(shape) - 1)))
     return (sign * size).astype(dtype.numpy)

@@ -48,6 +48,10 @@ def _seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything drawn (default 0)")
 
 
+def _pack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pack", metavar="NAME", help="this pack in place of the built-in books (see `kir rules packs`)")
+
+
 def _optimizing(parser: argparse.ArgumentParser) -> None:
     """Options of every command that optimizes."""
     _kernel(parser)
@@ -57,6 +61,7 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--tolerance", metavar="T", type=float, help="relative error that the check accepts besides rounding bounds")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
+    _pack(parser)
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
     parser.add_argument("--reschedule", action="store_true", help="choose anew what the file's `schedule` blocks pin")
     parser.add_argument(
@@ -77,7 +82,9 @@ def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         else:
             parser.add_argument("--family", metavar="F", help="only this family")
             parser.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
+        _pack(parser)
         _json(parser)
+    _json(actions.add_parser("packs", help="rule sets of other systems, to optimize with in place of the built-in books"))
     suggest = actions.add_parser("suggest", help="rules for kernels, from a model or by enumeration, proved before use")
     suggest.add_argument("files", metavar="FILE", nargs="+", help=".kir files")
     _optimizing(suggest)

@@ -46,6 +46,7 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
         fast_math=arguments.fast_math,
         tolerance=getattr(arguments, "tolerance", None),
         rules=tuple(getattr(arguments, "rules", ())),
+        pack=getattr(arguments, "pack", None),
         tune=getattr(arguments, "tune", 0),
         seed=arguments.seed,
         check=not getattr(arguments, "no_check", False),

@@ -153,9 +153,10 @@ class Options(TypedDict, total=False):
 
 
 def options(**given: Any) -> Options:
-    """The options, typed. Bad names of targets and flags are refused here, before any file is read."""
+    """The options, typed. Bad names of targets, flags and packs are refused here, before any file is read."""
     target_named(given.get("target"))
     flags(given.get("fast_math"))
+    _book(given.get("pack"))
     return Options(**given)
 
 
@@ -177,11 +178,12 @@ def optimize(
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
     `sizes` are the extents to cost for (1024 each where not given); the result is right for all sizes. `rules` adds rules, or paths
-    of rule books, to the built-in ones. `pack` names a pack (`kir rules packs`) that takes the place of the built-in books. `tolerance` is an error budget: a form that needs a flag is taken only if, on sampled inputs,
-    |result - truth| <= |original - truth| + tolerance * |truth| at every element (0.0: never worse than the kernel as written); then
-    the compiler contracts nothing by itself. `tune` measures that many of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and bound propose the proved
-    optimum of each e-graph besides the greedy choices. `schedule` pins choices of the plan (`Module.schedule` reads a file's block);
-    what it does not say is searched. With `check`, the result is compared to the original on drawn inputs
+    of rule books, to the built-in ones; `pack` names a pack (`kir rules packs`) that takes the place of the built-in ones. `tolerance`
+    is an error budget: a form that needs a flag is taken only if, on sampled inputs, |result - truth| <= |original - truth| +
+    tolerance * |truth| at every element (0.0: never worse than the kernel as written); then the compiler contracts nothing by itself.
+    `tune` measures that many of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and
+    bound propose the proved optimum of each e-graph besides the greedy choices. `schedule` pins choices of the plan (`Module.schedule`
+    reads a file's block); what it does not say is searched. With `check`, the result is compared to the original on drawn inputs
     before it is returned.
 
     >>> import kernel_ir as kir

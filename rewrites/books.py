@@ -1,14 +1,17 @@
 """Turns rule books (`*.rules`) into typed rules."""
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Final
 
 from kernel_ir.errors import RuleError
-from rewrites.elaborate import elaborate
+from rewrites.elaborate import elaborate, suggest
 from rewrites.rule import Rule
 
 BOOKS: Final = Path(__file__).parent / "books"
+PACKS: Final = Path(__file__).parent / "packs"
+"""Books that take the place of the default ones: the rule sets of other systems, as published."""
 
 
 def load_book(book: str | Path) -> tuple[Rule, ...]:
@@ -35,6 +38,29 @@ def default_rules() -> tuple[Rule, ...]:
     rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in load_book(path))
     _check_names(rules)
     return rules
+
+
+def pack_names() -> tuple[str, ...]:
+    """The packs of the package, in order of their names.
+
+    >>> pack_names()
+    ('acc-saturator', 'gelu-tanh', 'symbolics', 'taso')
+    """
+    return tuple(sorted(path.stem for path in PACKS.glob("*.rules")))
+
+
+@functools.cache
+def pack_rules(name: str) -> tuple[Rule, ...]:
+    """The rules of a pack. Raises RuleError for an unknown name."""
+    if name not in pack_names():
+        raise RuleError(f"no pack of rules is called {name!r}", hint=suggest(name, pack_names()))
+    return load_book(PACKS / f"{name}.rules")
+
+
+def pack_says(name: str) -> str:
+    """What a pack is: the comment at the head of its file, on one line."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), (PACKS / f"{name}.rules").read_text("utf-8").splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
 def _rules(text: str, name: str, family: str) -> tuple[Rule, ...]:
