@@ -55,7 +55,7 @@ def test_a_choice_that_no_plan_has_is_an_error_at_its_place(block: str, message:
     module = kir.parse(f"{PRODUCT}\n{block}")
     with pytest.raises(kir.KernelError, match=message.replace("(", r"\(")) as error:
         kir.optimize(module["m"], target="cpu", schedule=module.schedule("m", "cpu"))
-    assert "<string>:2:20" in str(error.value)
+    assert "<string>:2:21" in str(error.value)
     assert "help: " in str(error.value)
 
 
