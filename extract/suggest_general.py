@@ -1,4 +1,4 @@
-"""Turns a proved rule into more general ones that are still proved: wider types, constants and common terms as variables."""
+"""Turns a proved rule into more general ones that are still proved: fewer guards, wider types, constants and common terms as variables."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +19,18 @@ _CONSTANT = ("", "is_const({})", "nonzero({})", "pow2({})")
 
 def generalised(rule: Rule, holds: Holds) -> Rule:
     """The most general form that the proof still covers; the rule itself where there is none."""
-    for step in (_common_term, _constant, _types):
+    for step in (_guards, _common_term, _constant, _types):
         while (wider := next((r for r in step(rule) if holds(r)), None)) is not None:
             rule = wider
     return rule
+
+
+def _guards(rule: Rule) -> Iterator[Rule]:
+    """The rule without one of its guards."""
+    for guard in rule.guards:
+        read = None if guard.kind == "absent" else _read(rule_text(replace(rule, guards=tuple(g for g in rule.guards if g != guard))))
+        if read is not None:
+            yield read
 
 
 def _types(rule: Rule) -> Iterator[Rule]:

@@ -129,3 +129,7 @@ class EquivalenceError(KernelError):
 
 class UsageError(KernelError):
     """The command line or an option is wrong."""
+
+
+class ModelError(KernelError):
+    """A language model, or the server it runs on, gave no answer."""

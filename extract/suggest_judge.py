@@ -1,0 +1,131 @@
+"""Turns one suggested text into its fate: read, licensed, new, proved (repaired where the obvious guards do), general, and of use.
+
+Nothing that a suggestion says is believed: the types are the checker's, the licence is the user's, the truth is the prover's, the gain is
+the cost model's (or the clock's).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from extract.suggest import Batch, Fate, Found, Gain, Optimizer, Outcome
+from extract.suggest_database import Database
+from extract.suggest_general import generalised
+from extract.suggest_isolate import Isolated, Overrun
+from extract.suggest_prove import Prover
+from extract.suggest_read import one_rule, read_rule
+from extract.suggest_repair import repaired
+from kernel_ir.errors import KernelError
+from kernel_ir.fastmath import Flags, flags_text
+from kernel_ir.nodes import Kernel
+from rewrites.rule import Rule
+from rewrites.wording import canonical_text, rule_text
+
+OPTIMIZE: Final = 120.0
+"""Seconds for one kernel's optimization with a suggested rule."""
+LEAST_GAIN: Final = 1.0001
+"""A rule is kept if some kernel's cycles fall by more than this ratio."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Judges suggestions for some kernels, one after another; rules that it keeps help to judge the next.
+
+    `setting` names what an outcome depends on (kernels, flags, target, rules): what was tried in the same setting is not tried again.
+    """
+
+    kernels: tuple[Kernel, ...]
+    rules: tuple[Rule, ...]
+    flags: Flags
+    optimizer: Optimizer
+    database: Database
+    isolated: Isolated
+    setting: str
+    kept: list[Rule] = field(default_factory=list[Rule])
+    found: tuple[Found, ...] = ()
+    prover: Prover = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prover = Prover(self.database, self.isolated)
+        self.found = tuple(self._optimized(k, ()) for k in self.kernels)
+
+    def judge(self, text: str, batch: Batch) -> Outcome:
+        """The fate of one suggested rule."""
+        origin = Outcome("", text, Fate.REFUSED, source=batch.source, prompt=batch.prompt)
+        try:
+            rule = read_rule(text, frozenset(r.name for r in (*self.rules, *self.kept)))
+            key = canonical_text(rule)
+        except KernelError as error:
+            return replace(origin, why=str(error))
+        earlier = self.database.outcome(self.setting, key)
+        if earlier is not None:
+            return self._again(earlier)
+        self.prover.begin()
+        try:
+            outcome = self._judged(rule, replace(origin, name=rule.name))
+        except KernelError as error:
+            # Exact rules alone made a kernel that differs: the last line of defence against a fault of the prover.
+            outcome = replace(origin, name=rule.name, fate=Fate.REFUTED, why=f"a kernel optimized with it differs: {error.message}")
+        except Overrun as reason:
+            outcome = replace(origin, name=rule.name, fate=Fate.UNPROVED, why=str(reason))
+        self.database.tried(self.setting, key, outcome)
+        return outcome
+
+    def _again(self, earlier: Outcome) -> Outcome:
+        """What was tried before, in another run or this one; what was kept is kept."""
+        if earlier.fate is Fate.KEPT:
+            rule = one_rule(earlier.admitted)
+            if rule.name not in {r.name for r in self.kept}:
+                self._keep(rule)
+        return earlier
+
+    def _judged(self, rule: Rule, outcome: Outcome) -> Outcome:
+        if self.prover.derived(rule, self._known()):
+            return replace(outcome, fate=Fate.KNOWN, why="the rules that there are derive it")
+        proved = self._proved(rule)
+        if proved is None:
+            return self._failed(rule, outcome)
+        if proved != rule and self.prover.derived(proved, self._known()):
+            return replace(outcome, fate=Fate.KNOWN, why=f"as far as it holds, the rules that there are derive it: {rule_text(proved)}")
+        general = one_rule(rule_text(generalised(proved, self.prover.holds)))
+        method = self.prover.proof(general).method
+        outcome = replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method)
+        for candidate in dict.fromkeys((general, one_rule(rule_text(proved)))):
+            gains = self._keep(candidate)
+            if gains:
+                return replace(outcome, fate=Fate.KEPT, admitted=rule_text(candidate), gains=gains)
+        return replace(outcome, why="no kernel given gets cheaper with it")
+
+    def _known(self) -> tuple[Rule, ...]:
+        return (*self.rules, *self.kept)
+
+    def _proved(self, rule: Rule) -> Rule | None:
+        """The rule under the user's flags, with what guards it turned out to need."""
+        if rule.needs <= self.flags and self.prover.holds(rule):
+            return self.prover.least(rule)
+        better = repaired(rule, self.flags, self.prover.holds)
+        return None if better is None else self.prover.least(one_rule(rule_text(better)))
+
+    def _failed(self, rule: Rule, outcome: Outcome) -> Outcome:
+        """Why the rule is not admitted: a flag that is off, a counterexample, or no proof."""
+        proof = self.prover.proof(rule)
+        off = rule.needs - self.flags
+        if off and proof.holds:
+            why = f"it needs {flags_text(off)}, and the flags that are on are {flags_text(self.flags)}"
+            return replace(outcome, fate=Fate.UNLICENSED, why=why)
+        return replace(outcome, fate=Fate.REFUTED if proof.refuted else Fate.UNPROVED, why=proof.why)
+
+    def _keep(self, rule: Rule) -> tuple[Gain, ...]:
+        """What the rule gains; with a gain, it and the kernels as they are then are kept."""
+        after = tuple(self._optimized(f.kernel, (*self.kept, rule)) for f in self.found)
+        gains = tuple(
+            Gain(a.kernel.name, b.cycles, a.cycles)
+            for b, a in zip(self.found, after, strict=True)
+            if rule.name in a.rules and b.cycles > a.cycles * LEAST_GAIN
+        )
+        if gains:
+            self.kept.append(rule)
+            self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, after, strict=True))
+        return gains
+
+    def _optimized(self, kernel: Kernel, extra: tuple[Rule, ...]) -> Found:
+        return self.isolated.call(OPTIMIZE, self.optimizer, kernel, extra)
