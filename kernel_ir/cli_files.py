@@ -73,8 +73,8 @@ def _runs_here(name: str) -> bool:
 
 
 def rules(arguments: argparse.Namespace) -> int:
-    """`kir rules list|show|check|suggest`: the books, one rule in full, a fresh check of every rule, new rules for kernels."""
-    from kernel_ir.cli_rules import check_rules, list_rules, show_rules
+    """`kir rules list|packs|show|check|suggest`: books, packs, one rule in full, a fresh check, new rules for kernels."""
+    from kernel_ir.cli_rules import check_rules, list_packs, list_rules, show_rules
 
     match arguments.action:
         case "suggest":
@@ -83,6 +83,8 @@ def rules(arguments: argparse.Namespace) -> int:
             return suggest(arguments)
         case "list":
             return list_rules(arguments)
+        case "packs":
+            return list_packs(arguments)
         case "show":
             return show_rules(arguments)
         case _:

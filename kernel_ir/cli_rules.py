@@ -1,14 +1,15 @@
-"""The actions of `kir rules`: list the rules, show one in full, check them all afresh."""
+"""The actions of `kir rules`: list the rules or the packs, show one in full, check them all afresh."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kernel_ir.cli_common import closest, console, working, write_json
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import flags
-from rewrites.books import default_rules, load_book
+from rewrites.books import load_book, pack_names, pack_rules, pack_says, rules_of
 from rewrites.rule import Rule
 
 
@@ -24,15 +25,16 @@ def _row(rule: Rule) -> dict[str, Any]:
         "both_ways": rule.both,
         "on": parts.get("on", ""),
         "guard": parts.get("if", ""),
+        "within": parts.get("within", ""),
         "book": Path(rule.span.source.name).name,
     }
 
 
 def _clauses(text: str) -> dict[str, str]:
-    """The sides and the clauses `on`, `if`, `needs` of a rule's text: these words outside of all brackets."""
+    """The sides and the clauses `on`, `if`, `needs`, `within` of a rule's text: these words outside of all brackets."""
     clause, found, depth = "sides", dict[str, list[str]](), 0
     for word in text.split():
-        if depth == 0 and word in ("on", "if", "needs"):
+        if depth == 0 and word in ("on", "if", "needs", "within"):
             clause = word
         else:
             found.setdefault(clause, []).append(word)
@@ -41,18 +43,56 @@ def _clauses(text: str) -> dict[str, str]:
 
 
 def list_rules(arguments: argparse.Namespace) -> int:
-    """Every rule, by family; `--family` and `--needs` narrow."""
+    """Every rule, by family; `--family` and `--needs` narrow. A table on a terminal; else a rule book that parses."""
     needed = flags(arguments.needs)
-    rules = [r for r in default_rules() if needed <= r.needs and arguments.family in (None, r.family)]
-    families = sorted({r.family for r in default_rules()})
+    book = rules_of(arguments.pack)
+    families = list(dict.fromkeys(r.family for r in book))
     if arguments.family is not None and arguments.family not in families:
         raise UsageError(f"no rule family {arguments.family!r}", hint=f"the families are {', '.join(families)}")
+    rules = [r for r in book if needed <= r.needs and arguments.family in (None, r.family)]
     if arguments.json:
         write_json({"rules": [_row(r) for r in rules]})
+    elif sys.stdout.isatty():
+        _show_table(rules)
+    else:
+        sys.stdout.write("".join(f"{rule.text}\n" for rule in rules))
+    if not arguments.json:
+        console().print(f"{len(rules)} rules")
+    return 0
+
+
+def _show_table(rules: Sequence[Rule]) -> None:
+    """The rules as one table a family."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Console(highlight=False)
+    for family in dict.fromkeys(r.family for r in rules):
+        rows = [_cells(r) for r in rules if r.family == family]
+        table = Table(title=f"{family}: {len(rows)} rules", box=None, title_justify="left", title_style="bold")
+        shown = [n for n, column in enumerate(zip(*rows, strict=True)) if any(column)]
+        for n in shown:
+            table.add_column(("name", "rule", "on", "if", "needs", "within")[n], overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(row[n]) for n in shown))
+        out.print(table)
+        out.print()
+
+
+def _cells(rule: Rule) -> tuple[str, ...]:
+    row = _row(rule)
+    sides = f"{row['lhs']} {'<=>' if rule.both else '=>'} {row['rhs']}"
+    return (rule.name, sides, row["on"], row["guard"], ", ".join(row["needs"]), row["within"])
+
+
+def list_packs(arguments: argparse.Namespace) -> int:
+    """The packs: name, number of rules, where the rules are from."""
+    packs = [{"name": name, "rules": len(pack_rules(name)), "says": pack_says(name)} for name in pack_names()]
+    if arguments.json:
+        write_json({"packs": packs})
         return 0
-    for rule in rules:
-        sys.stdout.write(f"{rule.text}\n")
-    console().print(f"{len(rules)} rules")
+    sys.stdout.write("".join(f"{pack['name']}: {pack['rules']} rules. {pack['says']}\n" for pack in packs))
     return 0
 
 
@@ -60,7 +100,7 @@ def show_rules(arguments: argparse.Namespace) -> int:
     """The named rules in full."""
     if not arguments.names:
         raise UsageError("which rule?", hint="`kir rules list` names them")
-    known = {r.name: r for r in default_rules()}
+    known = {r.name: r for r in rules_of(arguments.pack)}
     shown: list[dict[str, Any]] = []
     for name in arguments.names:
         if name not in known:
@@ -80,7 +120,7 @@ def check_rules(arguments: argparse.Namespace) -> int:
     """Checks every rule of the named books (files), or of the built-in ones; exit code 1 if one fails."""
     from rewrites.prove import check_rule
 
-    rules = [r for name in arguments.names for r in load_book(name)] if arguments.names else list(default_rules())
+    rules = [r for name in arguments.names for r in load_book(name)] if arguments.names else list(rules_of(arguments.pack))
     failures: list[dict[str, str]] = []
     err = console()
     with working(f"checking {len(rules)} rules"):

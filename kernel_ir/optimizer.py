@@ -15,14 +15,14 @@ from extract.candidates import Candidates, candidates
 from extract.cost import cost
 from extract.cycles import Cost
 from extract.machine import Machine, load_machine
-from kernel_ir.accuracy import Accuracy, ErrorBudget
+from kernel_ir.error_budget import Accuracy, ErrorBudget
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import Flag, Flags, flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 from kernel_ir.trial import Refusal, Trial
 from kernel_ir.schedule import Schedule, pinned, schedule_of
-from rewrites.books import default_rules, load_book, pack_rules
+from rewrites.books import load_book, rules_of
 from rewrites.rule import Rule
 from rewrites.saturate import Budget
 
@@ -156,7 +156,7 @@ def options(**given: Any) -> Options:
     """The options, typed. Bad names of targets, flags and packs are refused here, before any file is read."""
     target_named(given.get("target"))
     flags(given.get("fast_math"))
-    _book(given.get("pack"))
+    rules_of(given.get("pack"))
     return Options(**given)
 
 
@@ -203,9 +203,9 @@ def optimize(
         raise UsageError(f"exact is {exact!r}, and seconds of at least 0 were expected", hint="10, for one; 0 leaves exact extraction out")
     place, licence = target_named(target), flags(fast_math)
     extents = _extents(kernel, sizes or {})
-    allowed = tuple(rule for rule in (*_book(pack), *_extra_rules(rules)) if rule.needs <= licence)
+    allowed = tuple(rule for rule in (*rules_of(pack), *_extra_rules(rules)) if rule.needs <= licence)
     limit = budget or Budget()
-    errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), seed)
+    errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), licence, seed)
     costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT}, schedule)
     trial = Trial(kernel, licence, errors, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
     rounds: list[Round] = []
@@ -285,11 +285,6 @@ def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
         if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
             raise UsageError(f"size {name} = {value!r} is not an integer from 0 to 2**63 - 1")
     return {name: int(sizes.get(name, DEFAULT_EXTENT)) for name in kernel.sizes}
-
-
-def _book(pack: str | None) -> tuple[Rule, ...]:
-    """The rules to begin with: the built-in books, or the pack that takes their place."""
-    return default_rules() if pack is None else pack_rules(pack)
 
 
 def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:

@@ -57,6 +57,11 @@ def pack_rules(name: str) -> tuple[Rule, ...]:
     return load_book(PACKS / f"{name}.rules")
 
 
+def rules_of(pack: str | None) -> tuple[Rule, ...]:
+    """The rules to begin with: the default books, or the pack that takes their place."""
+    return default_rules() if pack is None else pack_rules(pack)
+
+
 def pack_says(name: str) -> str:
     """What a pack is: the comment at the head of its file, on one line."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), (PACKS / f"{name}.rules").read_text("utf-8").splitlines())
