@@ -1,18 +1,20 @@
 """Turns a result into words: a line of summary, an explanation of what was done and why, or JSON."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kernel_ir.fastmath import flags_text
 
 if TYPE_CHECKING:
+    from kernel_ir.error_budget import Accuracy
     from kernel_ir.optimizer import Result, Round
 
 
 def summary(result: "Result") -> str:
     """One line: predicted gain, rules, notes."""
     rules = f"; rules: {', '.join(result.rules)}" if result.rules else "; nothing cheaper than the kernel as written was found"
-    notes = "".join(f"\n  note: {note}" for note in result.notes)
-    return f"{result.original.name}: {_cycles(result)} on {result.target}{rules}{notes}"
+    more = "".join(f"\n  {line}" for line in (*_error_lines(result), *(f"note: {note}" for note in result.notes)))
+    return f"{result.original.name}: {_cycles(result)} on {result.target}{rules}{more}"
 
 
 def explanation(result: "Result") -> str:
@@ -22,6 +24,7 @@ def explanation(result: "Result") -> str:
         f"  predicted: {_cycles(result)}",
         f"  rules: {', '.join(result.rules) or 'none: the kernel as written is the cheapest form found'}",
     ]
+    lines += [f"  {line}" for line in _error_lines(result)]
     for number, one in enumerate(result.rounds, 1):
         lines += [f"  round {number}: {line}" for line in _round_lines(one)]
     lines.append("  candidates, by predicted cycles:")
@@ -29,7 +32,7 @@ def explanation(result: "Result") -> str:
     lines.append("  schedule:")
     lines += [f"    {what}: {how}" for what, how in result.plan.schedule]
     lines.append("  cost:")
-    lines += [f"    {line}" for line in _cost_lines(result)]
+    lines += [f"    {line}" for line in cost_lines(result)]
     lines += [f"  note: {note}" for note in result.notes]
     return "\n".join(lines)
 
@@ -46,7 +49,19 @@ def _round_lines(one: "Round") -> list[str]:
     return lines
 
 
-def _cost_lines(result: "Result") -> list[str]:
+def _error_lines(result: "Result") -> list[str]:
+    """Measured errors under a tolerance, and each cheaper form that it refused."""
+    found = result.accuracy
+    if found is None or result.budget is None:
+        return []
+    lines = [f"error at most {found.form} on {found.elements} elements; as written {found.original}"]
+    for one in result.refused:
+        by = f" by {', '.join(one.rules)}" if one.rules else ""
+        lines.append(f"refused under tolerance {result.budget.tolerance:g}: a form{by}, error at most {one.accuracy.form}: {one.accuracy.excess}")
+    return lines
+
+
+def cost_lines(result: "Result") -> list[str]:
     """Where the cycles go: by unit, by memory level, in starting launches."""
     cost = result.cost
     busy = [f"{unit}: {cycles:.4g} cycles" for unit, cycles in sorted(cost.arithmetic.items(), key=lambda item: -item[1])]
@@ -80,8 +95,16 @@ def result_json(result: "Result") -> dict[str, Any]:
         "layouts": {name: list(order) for name, order in result.layouts.items()},
         "schedule": [{"what": what, "how": how} for what, how in result.plan.schedule],
         "rounds": [_round_json(one) for one in result.rounds],
+        "accuracy": None if result.accuracy is None else _accuracy_json(result.accuracy),
+        "refused": [{"text": str(r.kernel), "rules": list(r.rules), **_accuracy_json(r.accuracy)} for r in result.refused],
         "notes": list(result.notes),
     }
+
+
+def _accuracy_json(found: "Accuracy") -> dict[str, Any]:
+    """Errors of a form and of the original; values of the worst element over the budget as text, since JSON has no infinity."""
+    worst = None if found.excess is None else {key: str(value) for key, value in asdict(found.excess).items()}
+    return {"elements": found.elements, "error": asdict(found.form), "as_written": asdict(found.original), "excess": worst}
 
 
 def _round_json(one: "Round") -> dict[str, Any]:
