@@ -23,8 +23,9 @@ from kernel_ir.ops import OPS
 class BoundedNumbers:
     """The number system of (value, bound) pairs, under the licence of some fast-math flags."""
 
-    def __init__(self, flags: Flags) -> None:
+    def __init__(self, flags: Flags, wide: bool = False) -> None:
         self.flags = flags
+        self.wide = wide
         # A licensed rewrite may fold constants in working precision (x / 3 as x * 0.333…): such a constant has two roundings.
         self.folds_constants = bool(flags & {Flag.REASSOC, Flag.ARCP, Flag.AFN})
 
@@ -151,7 +152,7 @@ class BoundedNumbers:
     # rounding
 
     def _rounded(self, value: Array, bound: Array, fmt: str, ulp: float, own: float, unrounded: Array | None = None) -> Value:
-        """The value with one rounding to `fmt` of at most `ulp` in its bound; overflow for certain, or unknown."""
+        """The value with one rounding to `fmt` of at most `ulp` in its bound; overflow for certain, or unknown (see `_limited`)."""
         f = FORMATS[fmt]
         size = np.where(np.isfinite(value), np.abs(value), 0).astype(np.float64)
         error = 2 * f.unit * ulp * (size + bound) + own * size + np.where((value != 0) | (bound != 0), f.tiny * max(1.0, ulp), 0.0)
@@ -159,6 +160,9 @@ class BoundedNumbers:
         return self._limited(value, bound, fmt)
 
     def _limited(self, value: Array, bound: Array, fmt: str) -> Value:
+        """The value, infinite or unknown beyond the format's greatest number, unless numbers are wide."""
+        if self.wide:
+            return self._licensed(value, bound)
         f = FORMATS[fmt]
         size = np.abs(value).astype(np.float64)
         finite = np.isfinite(value)
@@ -218,7 +222,7 @@ class BoundedNumbers:
         # Some grouping overflows on its way though the total does not, unless all terms have one sign.
         one_sign = np.isfinite(total) & (np.abs(total) >= size * (1 - 1e-9))
         way = (size + bound > f.greatest) & ~(one_sign & (np.abs(total) - error > f.greatest * (1 + f.unit)))
-        error = np.where(way & ~np.isnan(total), np.inf, error)
+        error = np.where(way & ~np.isnan(total) & (not self.wide), np.inf, error)
         return self._limited(total, error, fmt)
 
     def _product(self, body: Value, mask: Array | None, axes: tuple[int, ...], fmt: str) -> Value:
@@ -233,7 +237,7 @@ class BoundedNumbers:
         growth = over(np.log1p(bound / np.where(size > 0, size, 1)), axes)
         error: Array = np.abs(total).astype(np.float64) * np.expm1(growth + terms * (f.unit + OWN[fmt]))
         error = np.where(size.min(axis=axes, keepdims=True, initial=1.0) > 0, error, most * (1 + terms * f.unit))
-        way = np.maximum(size + bound, 1).prod(axis=axes, keepdims=True) > f.greatest
+        way = (np.maximum(size + bound, 1).prod(axis=axes, keepdims=True) > f.greatest) & (not self.wide)
         least = np.where(size == 0, 1, np.minimum(size, 1)).prod(axis=axes, keepdims=True)
         way |= least < f.tiny / f.unit
         zero = ((value == 0) & (bound == 0)).any(axis=axes, keepdims=True) & np.isfinite(most)

@@ -59,7 +59,7 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     _flags(parser)
     _sizes(parser)
     _seed(parser)
-    parser.add_argument("--tolerance", metavar="T", type=float, help="relative error that the check accepts besides rounding bounds")
+    parser.add_argument("--tolerance", metavar="T", type=float, help="error budget: relative error that flags may add")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     _pack(parser)
     parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")

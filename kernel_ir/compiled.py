@@ -9,6 +9,7 @@ import numpy as np
 
 from backends.target import Target
 from kernel_ir.binding import Binding, binding
+from kernel_ir.error_budget import ErrorBudget
 from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
 from kernel_ir.nodes import Kernel
@@ -104,10 +105,10 @@ def ptx_text(plan: Plan, target: Target) -> str:
     return build(plan, target.name).ptx
 
 
-def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags = NONE) -> Compiled:
+def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags = NONE, budget: ErrorBudget | None = None) -> Compiled:
     """The plan, compiled; with `check` compared with the meaning of its kernel on a few small inputs before it is returned.
 
-    Raises EquivalenceError, with the shrunk inputs, where the code computes something else.
+    Raises EquivalenceError, with the shrunk inputs, where the code computes something else, or exceeds the error budget.
     """
     source = source_text(plan, target)
     run, notes = _runner(plan, target, source)
@@ -116,6 +117,8 @@ def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags =
         from kernel_ir.testing import quick_check
 
         quick_check(plan.kernel, result, fast_math, examples=CHECK_EXAMPLES)
+        if budget is not None:
+            budget.demand(result)
     return result
 
 

@@ -20,8 +20,8 @@ from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import Flag, Flags, flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
-from kernel_ir.trial import Refusal, Trial
 from kernel_ir.schedule import Schedule, pinned, schedule_of
+from kernel_ir.trial import Refusal, Trial
 from rewrites.books import load_book, rules_of
 from rewrites.rule import Rule
 from rewrites.saturate import Budget
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ROUNDS: Final = 4
 """Rounds of saturation that find something cheaper, at most; each begins with the last one's result, and the first that finds nothing
 ends the loop, unless the error budget refused what it found: then the search goes on without the rules to blame."""
+RETRIES: Final = 3
+"""Searches without the rules to blame, at most; the last is without all that need a flag."""
 SHARING: Final = "share"
 """Stands among a result's rules where equal terms are computed once and no rule was needed to find them equal."""
 DEFAULT_EXTENT: Final = 1024
@@ -212,7 +214,7 @@ def optimize(
     best, (plan, least) = kernel, costing.input(kernel)
     baseline = least
     made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
-    won = 0
+    won = retries = 0
     while won < ROUNDS:
         found = candidates(best, licence, extents, costing.machine, allowed, limit, seed, exact)
         planned = [(c, costing.best(c.kernel)) for c in found.candidates]
@@ -227,10 +229,12 @@ def optimize(
             best, plan, least = choice[0].kernel, choice[1], choice[2]
             won += 1
             continue
-        blamed = trial.blamed((c.kernel, c.rules) for c, _, _ in cheaper).intersection(rule.name for rule in allowed)
+        blamed = trial.blamed((c.kernel, c.rules) for c, _, _ in cheaper) if not plain else frozenset[str]()
         if not blamed:
             break
-        allowed = tuple(rule for rule in allowed if rule.name not in blamed)
+        retries += 1
+        withheld = blamed if retries < RETRIES else trial.licensed
+        allowed = tuple(rule for rule in allowed if rule.name not in withheld)
     notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
     refused = tuple(trial.refusals)
     result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused)

@@ -57,7 +57,9 @@ def _error_lines(result: "Result") -> list[str]:
     lines = [f"error at most {found.form} on {found.elements} elements; as written {found.original}"]
     for one in result.refused:
         by = f" by {', '.join(one.rules)}" if one.rules else ""
-        lines.append(f"refused under tolerance {result.budget.tolerance:g}: a form{by}, error at most {one.accuracy.form}: {one.accuracy.excess}")
+        lines.append(
+            f"refused under tolerance {result.budget.tolerance:g}: a form{by}, error at most {one.accuracy.form}: {one.accuracy.excess}"
+        )
     return lines
 
 

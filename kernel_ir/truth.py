@@ -32,12 +32,13 @@ class Truth:
     bound: Array
 
 
-def truth(kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int], flags: Flags = NONE) -> dict[str, Truth]:
+def truth(kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int], flags: Flags = NONE, wide: bool = False) -> dict[str, Truth]:
     """Truth of each `inout` array and output of one call, by name, for values as `evaluate` takes them.
 
     A bound of infinity means unknown: nnan and ninf in `flags` make every NaN and infinity so, and whatever depends on them.
+    With `wide`, numbers have the range of the higher precision too: what overflows in working precision stays finite.
     """
-    numbers = BoundedNumbers(flags)
+    numbers = BoundedNumbers(flags, wide)
     dtypes = {name: t.dtype for name, t in kernel.arrays.items()}
     memory: dict[str, Value] = {}
     machine = Machine(numbers, memory, dtypes, sizes)
