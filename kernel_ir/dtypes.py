@@ -49,6 +49,9 @@ class DType:
     def __repr__(self) -> str:
         return self.name.upper()
 
+    def __reduce__(self) -> str:
+        return repr(self)  # the name of the constant: types are compared by identity, in every process
+
 
 BOOL: Final = DType("bool", "bool", 8, "bool", np.dtype(np.bool_))
 I32: Final = DType("i32", "int", 32, "i32", np.dtype(np.int32))
