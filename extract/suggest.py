@@ -29,11 +29,12 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What one rule is worth to one kernel: its cycles before and after."""
+    """What one rule is worth to one kernel: its predicted cycles, or measured seconds, before and after."""
 
     kernel: str
     before: float
     after: float
+    unit: str = "cycles"
 
     @property
     def ratio(self) -> float:
@@ -68,7 +69,8 @@ class Outcome:
 class Found:
     """What the optimizer makes of a kernel: the result's text, cycles before and after, rules, where the cycles go, and near-misses.
 
-    `spent` is (unit or memory level, cycles or bytes), most first; `nearest` other kernels considered, with their cycles, cheapest first.
+    `spent` says so unit by unit, most first; `nearest` are other kernels considered, with their cycles, cheapest first; `fired` names every
+    rule that matched, `rules` those that made the result.
     """
 
     kernel: Kernel
@@ -79,12 +81,20 @@ class Found:
     spent: tuple[str, ...] = ()
     nearest: tuple[tuple[float, str], ...] = ()
     stop: str = ""
+    fired: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Optimizer(Protocol):
     """Optimizes a kernel with rules besides the book's own (the face gives it: `extract` does not know the face)."""
 
     def __call__(self, kernel: Kernel, extra: tuple[Rule, ...]) -> Found: ...
+
+
+class Clock(Protocol):
+    """Measures a kernel optimized with one list of rules and with another (seconds a call, in one run), where gains are to be real."""
+
+    def __call__(self, kernel: Kernel, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True, slots=True)

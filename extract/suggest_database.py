@@ -102,9 +102,14 @@ class Database:
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM tried WHERE setting = ? ORDER BY rowid", (setting,)).fetchall()
         return tuple(_outcome(row) for row in rows)
 
+    def best(self) -> tuple[Outcome, ...]:
+        """Every rule that was kept, in whatever setting."""
+        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM tried WHERE fate = ? ORDER BY rowid", (Fate.KEPT.name,)).fetchall()
+        return tuple(_outcome(row) for row in rows)
+
     def tried(self, setting: str, rule: str, o: Outcome) -> None:
         """Remembers what became of a suggestion."""
-        gains = json.dumps([[g.kernel, g.before, g.after] for g in o.gains])
+        gains = json.dumps([[g.kernel, g.before, g.after, g.unit] for g in o.gains])
         row = (setting, rule, o.name, o.suggested, o.fate.name, o.why, o.admitted, o.method, gains, o.source, o.prompt)
         self._write(f"INSERT OR REPLACE INTO tried VALUES ({', '.join('?' * len(row))})", row)
 

@@ -7,14 +7,14 @@ the cost model's (or the clock's).
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from extract.suggest import Batch, Fate, Found, Gain, Optimizer, Outcome
+from extract.suggest import Batch, Clock, Fate, Found, Gain, Optimizer, Outcome
 from extract.suggest_database import Database
 from extract.suggest_general import generalised
 from extract.suggest_isolate import Isolated, Overrun
 from extract.suggest_prove import Prover
 from extract.suggest_read import one_rule, read_rule
 from extract.suggest_repair import repaired
-from kernel_ir.errors import KernelError
+from kernel_ir.errors import EquivalenceError, KernelError
 from kernel_ir.fastmath import Flags, flags_text
 from kernel_ir.nodes import Kernel
 from rewrites.rule import Rule
@@ -24,6 +24,8 @@ OPTIMIZE: Final = 120.0
 """Seconds for one kernel's optimization with a suggested rule."""
 LEAST_GAIN: Final = 1.0001
 """A rule is kept if some kernel's cycles fall by more than this ratio."""
+LEAST_SPEEDUP: Final = 1.02
+"""… and by the clock by more than this."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Judge:
     database: Database
     isolated: Isolated
     setting: str
+    clock: Clock | None = None
     kept: list[Rule] = field(default_factory=list[Rule])
     found: tuple[Found, ...] = ()
     prover: Prover = field(init=False)
@@ -62,9 +65,11 @@ class Judge:
         self.prover.begin()
         try:
             outcome = self._judged(rule, replace(origin, name=rule.name))
-        except KernelError as error:
+        except EquivalenceError as error:
             # Exact rules alone made a kernel that differs: the last line of defence against a fault of the prover.
             outcome = replace(origin, name=rule.name, fate=Fate.REFUTED, why=f"a kernel optimized with it differs: {error.message}")
+        except KernelError as error:  # the e-graph does not take it: nothing that a later version must believe
+            return replace(origin, name=rule.name, why=error.message)
         except Overrun as reason:
             outcome = replace(origin, name=rule.name, fate=Fate.UNPROVED, why=str(reason))
         self.database.tried(self.setting, key, outcome)
@@ -89,11 +94,13 @@ class Judge:
         general = one_rule(rule_text(generalised(proved, self.prover.holds)))
         method = self.prover.proof(general).method
         outcome = replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method)
+        dropped: list[str] = []
         for candidate in dict.fromkeys((general, one_rule(rule_text(proved)))):
-            gains = self._keep(candidate)
+            gains, notes = self._keep(candidate)
             if gains:
                 return replace(outcome, fate=Fate.KEPT, admitted=rule_text(candidate), gains=gains)
-        return replace(outcome, why="no kernel given gets cheaper with it")
+            dropped += [note for note in notes if candidate.name in note]
+        return replace(outcome, why="; ".join(("no kernel given gets cheaper with it", *dict.fromkeys(dropped))))
 
     def _known(self) -> tuple[Rule, ...]:
         return (*self.rules, *self.kept)
@@ -114,18 +121,22 @@ class Judge:
             return replace(outcome, fate=Fate.UNLICENSED, why=why)
         return replace(outcome, fate=Fate.REFUTED if proof.refuted else Fate.UNPROVED, why=proof.why)
 
-    def _keep(self, rule: Rule) -> tuple[Gain, ...]:
-        """What the rule gains; with a gain, it and the kernels as they are then are kept."""
+    def _keep(self, rule: Rule) -> tuple[tuple[Gain, ...], tuple[str, ...]]:
+        """What the rule gains, and the optimizer's notes; with a gain, the rule and the kernels as they are then are kept."""
         after = tuple(self._optimized(f.kernel, (*self.kept, rule)) for f in self.found)
-        gains = tuple(
-            Gain(a.kernel.name, b.cycles, a.cycles)
-            for b, a in zip(self.found, after, strict=True)
-            if rule.name in a.rules and b.cycles > a.cycles * LEAST_GAIN
-        )
+        gains = tuple(g for b, a in zip(self.found, after, strict=True) if rule.name in a.fired for g in self._gain(b, a, rule))
         if gains:
             self.kept.append(rule)
             self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, after, strict=True))
-        return gains
+        return gains, tuple(note for f in after for note in f.notes)
+
+    def _gain(self, before: Found, after: Found, rule: Rule) -> tuple[Gain, ...]:
+        """The gain of one kernel, by the cost model, and by the clock where there is one."""
+        gain = Gain(before.kernel.name, before.cycles, after.cycles)
+        if gain.ratio < LEAST_GAIN or self.clock is None:
+            return (gain,) if gain.ratio >= LEAST_GAIN else ()
+        old, new = self.isolated.call(OPTIMIZE, self.clock, before.kernel, tuple(self.kept), (*self.kept, rule))
+        return (Gain(before.kernel.name, old, new, "s"),) if old >= new * LEAST_SPEEDUP else ()
 
     def _optimized(self, kernel: Kernel, extra: tuple[Rule, ...]) -> Found:
         return self.isolated.call(OPTIMIZE, self.optimizer, kernel, extra)
