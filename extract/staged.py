@@ -33,7 +33,9 @@ def _runs(r: Reduce, row: Binder) -> bool:
     """Whether the reduction is over `0..i + 1` along a row from 0."""
     zero, one = const(0, I64), const(1, I64)
     (b, *_) = r.binders
-    return scans_over(r, row) and row.lo == zero and b.lo == zero and b.hi == Call("add", (IndexRef(row.index), one), I64)
+    i = IndexRef(row.index)
+    through = (Call("add", (i, one), I64), Call("add", (one, i), I64))
+    return scans_over(r, row) and row.lo == zero and b.lo == zero and b.hi in through
 
 
 def _short(b: Binder, block: int) -> bool:

@@ -76,6 +76,11 @@ _INTERVALS: Final = (
     ("mod_lo", ("(= e (i_mod t a b))", "(>= (lo b) 0)"), ("(set (lo e) 0)",)),
     ("mod_hi", ("(= e (i_mod t a b))", "(> (lo b) 0)", "(= h (- (hi b) 1))"), ("(set (hi e) h)",)),
     ("mod_dividend", ("(= e (i_mod t a b))", "(>= (lo a) 0)", "(>= (lo b) 0)", "(= h (hi a))"), ("(set (hi e) h)",)),
+    (
+        "mod_multiple",
+        ("(= e (i_mod t (i_mul t a (Lit t c)) (Lit t d)))", "(nw_mul t a (Lit t c))", "(> c 0)", "(> d 0)", "(= 0 (% d c))", "(= h (- d c))"),
+        ("(set (hi e) h)",),
+    ),
     ("mod_negative", ("(= e (i_mod t a b))", "(< (hi b) 0)", "(= l (+ (lo b) 1))"), ("(set (lo e) l)", "(set (hi e) 0)")),
     ("min_hi_left", ("(= e (i_min t a b))", "(= h (hi a))"), ("(set (hi e) h)",)),
     ("min_hi_right", ("(= e (i_min t a b))", "(= h (hi b))"), ("(set (hi e) h)",)),
