@@ -24,13 +24,14 @@ ARCHITECTURES: Final[dict[str, tuple[int, int]]] = {"sm_75": (7, 5), "sm_80": (8
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """NVVM IR of one kernel: `modules` of LLVM text, the mangled `entry`, the numba types of its arguments."""
+    """NVVM IR of one kernel: `modules` of LLVM text, the mangled `entry`, the numba types and names of its arguments."""
 
     name: str
     entry: str
     modules: tuple[str, ...]
     arguments: tuple[Any, ...]
     cc: tuple[int, int]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def lower(kernel: Any, arguments: tuple[Any, ...], cc: tuple[int, int], launch_b
     definition = library.get_function(entry)
     compiler.kernel_fixup(definition, False)
     nvvm.set_launch_bounds(definition, launch_bounds)
-    return Lowered(function.__name__, entry, tuple(library.llvm_strs), arguments, cc)
+    names = function.__code__.co_varnames[: len(arguments)]
+    return Lowered(function.__name__, entry, tuple(library.llvm_strs), arguments, cc, names)
 
 
 def ptx(lowered: Lowered, contract: bool = False) -> str:

@@ -1,8 +1,8 @@
 """The NVVM IR of a CUDA kernel becomes native code for this CPU, run thread by thread: the code that ships, executed without a GPU.
 
 Waits are checked strictly. A barrier that some threads of a block never reach, lanes that a warp operation names and that never come, and
-threads at different barriers raise SimtError. Shared memory starts as NaN bits, and a seed shuffles the order of the threads, so that a
-missing barrier shows in the result: warps run ahead of each other as far as barriers let them.
+threads at different barriers raise SimtError; so does, unless that is off, what `simt_shadow` finds wrong with an access to memory.
+Shared memory starts as NaN bits, and a seed shuffles the order of the threads: warps run ahead of each other as far as barriers let them.
 """
 
 import ctypes
@@ -16,27 +16,31 @@ import numpy as np
 
 from backends import simt_runtime as runtime
 from backends.cuda_compile import Lowered, libdevice
+from backends.simt_errors import SimtError
 from backends.simt_intrinsics import definition, inline_name
+from backends.simt_shadow import HOOK, Region, Shadow, hook, instrumented
 from kernel_ir.errors import TargetError
 
 STACK_BYTES: Final = 128 * 1024
 WARP: Final = 32
 MAX_THREADS: Final = 1024
 _POISON: Final = 0xFF
+_AT_WARP: Final = (runtime.AT_WARP_BARRIER, runtime.AT_WARP_FENCE)
 _ITEM_BYTES: Final = {"float": 4, "double": 8, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
 
-class SimtError(TargetError):
-    """Threads of a CUDA block wait for each other in a way that real hardware forbids: the kernel is wrong."""
-
-
 class SimtKernel:
-    """A CUDA kernel as native code for the CPU. Call it as `kernel(grid, block, arguments, seed)`, with NumPy arrays and scalars."""
+    """A CUDA kernel as native code for the CPU. Call it as `kernel(grid, block, arguments, seed)`, with NumPy arrays and scalars.
 
-    def __init__(self, lowered: Lowered) -> None:
+    `checked`: every access to memory is checked, which takes several times as long.
+    """
+
+    def __init__(self, lowered: Lowered, checked: bool = True) -> None:
         self.name = lowered.name
         self.arguments = lowered.arguments
-        self._engine, self._waits, self._shared = _native(lowered)
+        self.checked = checked
+        self._names = lowered.names
+        self._engine, self._waits, self._shared = _native(lowered, checked)
         self._lock = threading.Lock()
         self._start = self._function("simt.start", 1)
         self._round = self._function("simt.round", 2)
@@ -57,17 +61,34 @@ class SimtKernel:
             self._write("simt.block", blocks)
             number = int(np.prod(grids))
             waits = self._fibers(threads) if self._waits else None
+            shadow = self._shadow(arguments, threads) if self.checked else None
             for linear in range(number) if random is None else random.permutation(number).tolist():
                 x, rest = linear % grids[0], linear // grids[0]
                 self._write("simt.block.index", (x, rest % grids[1], rest // grids[1]))
-                for address, size in self._shared:
-                    ctypes.memset(address, _POISON, size)
+                for region in self._shared:
+                    ctypes.memset(region.start, _POISON, region.size)
+                if shadow is not None:
+                    shadow.enter_block(linear)
                 if waits is None:
                     order = np.arange(threads) if random is None else random.permutation(threads)
                     self._straight(order.ctypes.data, threads)
                 else:
-                    self._run_block(waits, random)
+                    self._run_block(waits, random, shadow)
+                if shadow is not None:
+                    shadow.check(self.name)
         del keep
+
+    def _shadow(self, arguments: tuple[Any, ...], threads: int) -> Shadow:
+        """What the arrays given and the shared ones are held against."""
+        names = self._names or tuple(f"argument {number}" for number in range(len(arguments)))
+        arrays = [
+            Region(name, value.ctypes.data, value.nbytes, value.itemsize, False)
+            for name, value in zip(names, arguments, strict=True)
+            if isinstance(value, np.ndarray)
+        ]
+        shadow = Shadow((*arrays, *self._shared), threads)
+        self._set("simt.shadow", shadow.address)
+        return shadow
 
     def _fibers(self, threads: int) -> "_Waits":
         """Contexts and stacks for the threads of one block, used again for each."""
@@ -77,7 +98,7 @@ class SimtKernel:
         self._set("simt.stack.bytes", STACK_BYTES)
         return waits
 
-    def _run_block(self, waits: "_Waits", random: np.random.Generator | None) -> None:
+    def _run_block(self, waits: "_Waits", random: np.random.Generator | None, shadow: Shadow | None) -> None:
         waits.state[:] = runtime.RUNNABLE
         self._start(waits.threads)
         while True:
@@ -85,9 +106,11 @@ class SimtKernel:
             if ready.size:
                 order = _next(ready, random)
                 self._round(order.ctypes.data, order.size)
+            if shadow is not None:
+                shadow.check(self.name)
             if (waits.state == runtime.RETURNED).all():
                 return
-            waits.release()
+            waits.release(shadow)
 
     def _function(self, name: str, arguments: int) -> Any:
         address = self._engine.get_function_address(name)
@@ -117,20 +140,22 @@ class _Waits:
             **{name: getattr(self, name) for name in ("state", "mask", "site", "sent", "received")},
         }
 
-    def release(self) -> None:
-        """Wakes all whose partners have come; raises SimtError if that is nobody."""
-        woken = [self._release_warp(first) for first in range(0, self.threads, WARP)]
+    def release(self, shadow: Shadow | None) -> None:
+        """Wakes all whose partners have come, and tells the shadow; raises SimtError if that is nobody."""
+        woken = [self._release_warp(first, shadow) for first in range(0, self.threads, WARP)]
         at_block = self.state == runtime.AT_BLOCK_BARRIER
         if at_block.all():
             if len(np.unique(self.site)) > 1:
                 raise SimtError(f"{self.kernel}: threads of one block wait at different barriers")
             self.state[:] = runtime.RUNNABLE
+            if shadow is not None:
+                shadow.pass_barrier()
         elif not any(woken) and not (self.state == runtime.RUNNABLE).any():
             raise SimtError(self._deadlock())
 
-    def _release_warp(self, first: int) -> bool:
+    def _release_warp(self, first: int, shadow: Shadow | None) -> bool:
         lanes = slice(first, min(first + WARP, self.threads))
-        waiting = self.state[lanes] == runtime.AT_WARP_BARRIER
+        waiting = np.isin(self.state[lanes], _AT_WARP)
         if not waiting.any():
             return False
         number = np.arange(waiting.size, dtype=np.uint32)
@@ -145,6 +170,9 @@ class _Waits:
             if len(np.unique(self.site[lanes][named])) > 1:
                 raise SimtError(f"{self.kernel}: lanes of one warp wait at different warp operations")
             self.received[lanes][named] = self.sent[lanes][named]
+            fence = self.state[lanes][named] == runtime.AT_WARP_FENCE
+            if shadow is not None and fence.all() and (named | (self.state[lanes] == runtime.RETURNED)).all():
+                shadow.pass_fence(first // WARP)
             self.state[lanes][named] = runtime.RUNNABLE
             released = True
         return released
@@ -152,7 +180,7 @@ class _Waits:
     def _deadlock(self) -> str:
         counts = {
             "wait at a barrier of the block": int((self.state == runtime.AT_BLOCK_BARRIER).sum()),
-            "wait for lanes of their warp": int((self.state == runtime.AT_WARP_BARRIER).sum()),
+            "wait for lanes of their warp": int(np.isin(self.state, _AT_WARP).sum()),
             "have returned": int((self.state == runtime.RETURNED).sum()),
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -192,12 +220,12 @@ def _flatten(arguments: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[list[A
     return list(arguments), flat
 
 
-def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
-    """The engine that holds the code, whether threads wait for each other, and (address, bytes) of each shared array."""
+def _native(lowered: Lowered, checked: bool) -> tuple[Any, bool, tuple[Region, ...]]:
+    """The engine that holds the code, whether threads wait for each other, and the shared arrays."""
     llvm = _llvm()
     machine = _machine()
     module = _link(llvm, lowered, machine)
-    shared = [(g.name, _bytes(str(g.global_value_type))) for g in module.global_variables if g.name.startswith("_cudapy_smem")]
+    shared = [(g.name, *_bytes(str(g.global_value_type))) for g in module.global_variables if g.name.startswith("_cudapy_smem")]
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     unused = llvm.create_new_module_pass_manager()
     unused.add_global_dead_code_eliminate_pass()
@@ -206,11 +234,18 @@ def _native(lowered: Lowered) -> tuple[Any, bool, list[tuple[int, int]]]:
     builder.getModulePassManager().run(module, builder)
     if inline := next((str(f) for f in module.functions if not f.is_declaration and " asm " in str(f)), None):
         raise TargetError(f"the CPU cannot run inline PTX:{inline[inline.index(' asm ') : inline.index(' asm ') + 80]}")
-    if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "_Z"))):
+    if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "___numba", "_Z"))):
         raise TargetError(f"{lowered.name} uses what the CPU cannot run: {', '.join(missing)}")
+    if checked:
+        llvm.add_symbol(HOOK, hook())
+        module = _parse(llvm, instrumented(str(module)), machine)
     engine = llvm.create_mcjit_compiler(module, _machine())
     engine.finalize_object()
-    return engine, waits, [(engine.get_global_value_address(name), size) for name, size in shared]
+    regions = (
+        Region(f"shared array {number}", engine.get_global_value_address(name), size, itemsize, True)
+        for number, (name, size, itemsize) in enumerate(shared)
+    )
+    return engine, waits, tuple(regions)
 
 
 def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
@@ -275,7 +310,8 @@ def _libdevice() -> bytes:
 
 def _thunk(entry: str, kinds: list[str]) -> str:
     """`simt.kernel`: calls the kernel with the arguments that `simt.arguments` points to."""
-    lines = ["define void @simt.kernel() {", "  %a = load ptr, ptr @simt.arguments"]
+    # Never inlined: checks look for the kernel's own code here.
+    lines = ["define void @simt.kernel() noinline {", "  %a = load ptr, ptr @simt.arguments"]
     for number, kind in enumerate(kinds):
         lines += [
             f"  %p{number} = getelementptr ptr, ptr %a, i64 {number}",
@@ -302,11 +338,11 @@ def _intrinsics(module: Any) -> str:
     return "\n".join([*externals, "@simt.lane = external global i32", *texts])
 
 
-def _bytes(kind: str) -> int:
-    """Size of an LLVM array type "[8 x float]"."""
+def _bytes(kind: str) -> tuple[int, int]:
+    """Size of an LLVM array type "[8 x float]", and of its elements."""
     if (found := re.fullmatch(r"\[(\d+) x (\w+)\]", kind)) is None:
         raise TargetError(f"shared memory of type {kind} is not supported on the CPU")
-    return int(found[1]) * _ITEM_BYTES[found[2]]
+    return int(found[1]) * _ITEM_BYTES[found[2]], _ITEM_BYTES[found[2]]
 
 
 @functools.cache

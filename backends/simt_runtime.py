@@ -10,6 +10,8 @@ RUNNABLE: Final = 0
 AT_BLOCK_BARRIER: Final = 1
 AT_WARP_BARRIER: Final = 2
 RETURNED: Final = 3
+AT_WARP_FENCE: Final = 4
+"""A warp's barrier that orders memory; shuffles and votes wait, but do not."""
 CONTEXT_BYTES: Final = 8192
 """Room for a ucontext_t (968 bytes in glibc on x86-64, 4560 on AArch64)."""
 
@@ -29,6 +31,7 @@ RUNTIME: Final = f"""
 @simt.site = global ptr null
 @simt.sent = global ptr null
 @simt.received = global ptr null
+@simt.shadow = global ptr null
 @simt.scheduler = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 16
 
 declare i32 @getcontext(ptr) returns_twice
@@ -177,7 +180,7 @@ define void @nvvm.barrier.cta.sync.aligned.all(i32 %number) noinline convergent 
 
 define void @nvvm.bar.warp.sync(i32 %mask) noinline convergent {{
   %site = call ptr @llvm.returnaddress(i32 0)
-  call void @simt.suspend(i32 {AT_WARP_BARRIER}, i32 %mask, ptr %site)
+  call void @simt.suspend(i32 {AT_WARP_FENCE}, i32 %mask, ptr %site)
   ret void
 }}
 

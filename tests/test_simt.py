@@ -8,18 +8,19 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
-from numba import cuda, float32, float64, int32, int64, uint32
+from numba import cuda, float32, float64, int32, int64, uint32, uint64
 
 from backends.cuda_compile import lower
+from backends.simt_errors import SimtError
 from backends.simt_intrinsics import definition, inline_name
-from backends.simt_run import SimtError, SimtKernel
+from backends.simt_run import SimtKernel
 from kernel_ir.errors import TargetError
 
 F, K, L = float32[::1], int32[::1], int64[::1]
 
 
-def native(function: Any, *types: Any) -> SimtKernel:
-    return SimtKernel(lower(function, types, (8, 0)))
+def native(function: Any, *types: Any, checked: bool = True) -> SimtKernel:
+    return SimtKernel(lower(function, types, (8, 0)), checked)
 
 
 def test_threads_know_their_places_in_three_dimensions() -> None:
@@ -55,7 +56,7 @@ def test_a_missing_barrier_shows_in_the_result(seed: int) -> None:
     x = np.arange(1, 129, dtype=np.float32)
     good, bad = np.zeros_like(x), np.zeros_like(x)
     native(reversed_through_shared, F, F)((1,), (128,), (good, x), seed)
-    native(reversed_without_barrier, F, F)((1,), (128,), (bad, x), seed)
+    native(reversed_without_barrier, F, F, checked=False)((1,), (128,), (bad, x), seed)
     assert (good == x[::-1]).all()
     assert np.isnan(bad).any()  # shared memory that nobody has written yet
 
@@ -100,6 +101,126 @@ def test_threads_that_would_hang_are_reported(function: Any, message: str, seed:
     with pytest.raises(SimtError) as error:
         native(function, F)((1,), (64,), (np.zeros(64, np.float32),), seed)
     assert str(error.value) == f"{function.__name__}: {message}"
+
+
+def stale(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(64, float32)
+    t = uint32(cuda.threadIdx.x)
+    s[t] = x[t]
+    cuda.syncthreads()
+    y[t] = s[uint32(63) - t]
+    s[t] = float32(2.0)
+    cuda.syncthreads()
+    y[t] += s[t]
+
+
+def past_the_end(y, x):  # type: ignore[no-untyped-def]
+    t = uint32(cuda.threadIdx.x)
+    y[t] = x[t + uint32(1)]
+
+
+def before_the_start(y, x):  # type: ignore[no-untyped-def]
+    t = uint64(cuda.threadIdx.x)
+    y[t - uint64(1)] = x[t]
+
+
+def past_shared(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(64, float32)
+    r = cuda.shared.array(64, float32)
+    t = uint32(cuda.threadIdx.x)
+    r[t] = x[t]
+    s[t + uint32(1)] = x[t]
+    cuda.syncthreads()
+    y[t] = r[uint32(63) - t] + s[t]
+
+
+def one_sum_of_all(y, x):  # type: ignore[no-untyped-def]
+    y[0] += x[cuda.threadIdx.x]
+
+
+def blocks_meet(y, x):  # type: ignore[no-untyped-def]
+    y[cuda.threadIdx.x] = x[cuda.threadIdx.x]
+
+
+def unfenced(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(64, float32)
+    t = uint32(cuda.threadIdx.x)
+    s[t] = x[t]
+    y[t] = cuda.shfl_xor_sync(0xFFFFFFFF, x[t], 1) + s[t ^ uint32(1)]
+
+
+def across_warps(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(64, float32)
+    t = uint32(cuda.threadIdx.x)
+    s[t] = x[t]
+    cuda.syncwarp()
+    y[t] = s[t ^ uint32(32)]
+
+
+def peeks(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(1, float32)
+    if cuda.threadIdx.x == 0:
+        s[0] = float32(0.0)
+    cuda.syncthreads()
+    cuda.atomic.add(s, 0, x[cuda.threadIdx.x])
+    y[cuda.threadIdx.x] = s[0]
+
+
+ACCESSES = [
+    (stale, 1, "data race: thread .* writes shared array 0.*thread .* reads it, with no barrier between|reads .* writes it"),
+    (past_the_end, 1, r"thread 63 of block 0 reads outside of every array, nearest x\[64\] of 64"),
+    (before_the_start, 1, r"thread 0 of block 0 writes outside of every array, nearest y\[-1\] of 64"),
+    (
+        past_shared,
+        1,
+        r"thread 63 of block 0 writes outside of every array, nearest shared array \d\[64\] of 64|which no thread of its block wrote",
+    ),
+    (one_sum_of_all, 1, r"data race: thread 1 of block 0 reads y\[0\], and thread 0 of block 0 writes it"),
+    (blocks_meet, 2, r"data race: thread 0 of block 1 writes y\[0\], and thread 0 of block 0 writes it"),
+    (peeks, 1, r"data race: thread 1 of block 0 updates shared array 0\[0\], and thread 0 of block 0 reads it"),
+    (unfenced, 1, "data race|which no thread of its block wrote"),
+    (across_warps, 1, "data race|which no thread of its block wrote"),
+]
+
+
+@pytest.mark.parametrize(("function", "blocks", "message"), ACCESSES, ids=[f.__name__ for f, _, _ in ACCESSES])
+def test_wrong_accesses_are_reported(function: Any, blocks: int, message: str) -> None:
+    x, y = np.ones(64, np.float32), np.zeros(64, np.float32)
+    with pytest.raises(SimtError, match=message):
+        native(function, F, F)((blocks,), (64,), (y, x))
+    native(function, F, F, checked=False)((blocks,), (32,), (np.zeros(66, np.float32)[1:], np.ones(66, np.float32)))
+
+
+def greatest(y, x):  # type: ignore[no-untyped-def]
+    here = x[cuda.threadIdx.x]
+    seen = y[0]
+    while seen < here:
+        seen = cuda.atomic.cas(y, 0, seen, here)
+
+
+def test_compare_and_swap_may_read_first() -> None:
+    x, y = np.arange(64, dtype=np.int32), np.zeros(64, np.int32)
+    native(greatest, K, K)((2,), (64,), (y, x))
+    assert y[0] == 63
+
+
+def fenced(y, x):  # type: ignore[no-untyped-def]
+    s = cuda.shared.array(64, float32)
+    t = uint32(cuda.threadIdx.x)
+    s[t] = x[t]
+    cuda.syncwarp()
+    y[t] = s[t ^ uint32(1)]
+    cuda.syncwarp()
+    s[t] = y[t]
+    cuda.atomic.add(y, 64, s[t])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_accesses_in_order_are_not(seed: int) -> None:
+    x, y = np.arange(64, dtype=np.float32), np.zeros(65, np.float32)
+    native(fenced, F, F)((1,), (64,), (y, x), seed)
+    assert (y[:64] == x.reshape(32, 2)[:, ::-1].ravel()).all()
+    assert y[64] == x.sum()
 
 
 def test_shuffles_of_each_mode_and_type() -> None:
