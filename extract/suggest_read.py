@@ -101,6 +101,10 @@ def _bearable(rule: Rule) -> None:
         (max((_power(p) for p in nodes), default=0), MAX_POWER, "as an exponent"),
         (max((_terms(p) for p in nodes), default=0), MAX_TERMS, "terms of a reduction"),
     )
+    if rule.within is not None:
+        raise RuleError(
+            "an approximation is not taken from a suggestion", rule.span, "its error is the user's to allow: put it into a book by hand"
+        )
     for count, limit, what in over:
         if count > limit:
             raise RuleError(f"the rule has {count} {what}, and {limit} is the limit", rule.span, "suggest its small core")

@@ -9,7 +9,21 @@ from kernel_ir.errors import RuleError
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
 from kernel_ir.surface import NOWHERE, name
-from kernel_ir.syntax import Absent, Binary, CallSyntax, Compare, Group, Number, Range, ReduceSyntax, RuleSyntax, Select, SyntaxExpr, Unary
+from kernel_ir.syntax import (
+    Absent,
+    Binary,
+    CallSyntax,
+    Compare,
+    Group,
+    Number,
+    Range,
+    ReduceSyntax,
+    RuleSyntax,
+    Select,
+    SyntaxExpr,
+    Unary,
+    WithinSyntax,
+)
 from kernel_ir.syntax import Guard as GuardSyntax
 from rewrites.books import load_book
 from rewrites.elaborate import ON
@@ -62,11 +76,12 @@ def _worded(rule: Rule, called: str, rename: Rename) -> str:
     lhs, rhs = _expr(rule.lhs, rename), _expr(rule.rhs, rename)
     guards = tuple(_guard(g, rename) for g in rule.guards if not _implied(g))
     needs = tuple(flag.value for flag in Flag if flag in rule.needs)
+    within = None if rule.within is None else WithinSyntax(rule.within.error, rule.within.unit, NOWHERE)
     wanted = _signature(rule)
     reason = "the types differ"
     for on in _clauses(rule):
         spans = (NOWHERE,) * len(on), (NOWHERE,) * len(needs)
-        text = _flat(RuleSyntax(called, lhs, rhs, rule.both, on, guards, needs, NOWHERE, *spans, NOWHERE))
+        text = _flat(RuleSyntax(called, lhs, rhs, rule.both, on, guards, needs, NOWHERE, *spans, NOWHERE, within))
         try:
             (read,) = load_book(f"{text}\n")
         except RuleError as error:
