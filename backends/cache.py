@@ -3,7 +3,6 @@
 import atexit
 import hashlib
 import os
-import pickle
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -27,9 +26,7 @@ def cached_file(source: str, stem: str) -> CachedFile:
     name = f"kir_{stem}_{digest}.py"
     try:
         directory = cache_directory()
-        path = _written(directory, name, source)
-        _drop_broken_index(directory / "__pycache__", path.stem)
-        return CachedFile(path, digest)
+        return CachedFile(_written(directory, name, source), digest)
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         note = f"compiled code is not kept: {cache_directory()} cannot be written ({reason}); set {ENVIRONMENT} to a directory that can"
@@ -51,22 +48,6 @@ def _written(directory: Path, name: str, source: str) -> Path:
         return path
     finally:
         Path(scratch).unlink(missing_ok=True)
-
-
-def _drop_broken_index(directory: Path, stem: str) -> None:
-    """Removes numba's index files of this module that do not read back: numba itself would raise on them."""
-    if not directory.is_dir():
-        return
-    for index in sorted(directory.glob(f"{stem}.*.nbi")):
-        try:
-            with index.open("rb") as file:
-                pickle.load(file)
-                _, overloads = pickle.loads(file.read())
-            sound = all((directory / data).stat().st_size > 0 for data in overloads.values())
-        except Exception:
-            sound = False
-        if not sound:
-            index.unlink(missing_ok=True)
 
 
 _TEMPORARY: list[Path] = []

@@ -7,6 +7,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from backends.cache import cached_file
+from backends.code_cache import share
 
 _LOCK = threading.Lock()
 
@@ -36,4 +37,5 @@ def load(source: str, stem: str) -> Loaded:
         except BaseException:
             del sys.modules[name]
             raise
+        share(module)
     return Loaded(module, file.note)

@@ -70,7 +70,7 @@ def measured(stored: Array, known: Truth, dtype: DType) -> Measured:
 def error(values: Array, exact: Array) -> Array:
     """|value - exact|: 0 where both are the same infinity or NaN, or the same integer; infinite where only one is.
 
-    >>> error(np.float32([1.5, np.inf, np.nan, np.inf]), np.array([1.0, np.inf, np.nan, 2.0])).tolist()
+    >>> error(np.float32([1.5, np.inf, np.nan, np.inf]), np.array([1.0, np.inf, np.nan, 2.0])).astype(float).tolist()
     [0.5, 0.0, 0.0, inf]
     """
     if values.dtype.kind != "f":
