@@ -113,6 +113,8 @@ class Builder:
     def start(self, children: list[Child]) -> File:
         if not children:
             hint = "write a kernel: `kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = 2.0 * x[i] }`"
+            if self.source.name.endswith(".rules"):
+                hint = "write a rule: `rule double: x + x => x * 2.0`"
             raise ParseError("the text is empty", Span(self.source, 1, 1, 1, 1), hint)
         return File(tuple(cast(list[Item], children)))
 

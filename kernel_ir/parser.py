@@ -6,7 +6,7 @@ from kernel_ir import expand
 from kernel_ir.errors import ParseError, Source
 from kernel_ir.grammar import parse_syntax
 from kernel_ir.module import Module
-from kernel_ir.syntax import RuleSyntax
+from kernel_ir.syntax import KernelSyntax, RuleSyntax, ScheduleSyntax
 
 
 def parse(text: str, name: str = "<string>") -> Module:
@@ -32,8 +32,15 @@ def parse_rules(text: str, name: str = "<string>") -> tuple[RuleSyntax, ...]:
 
     >>> [rule.name for rule in parse_rules("rule add_zero: a + 0 => a on int")]
     ['add_zero']
+
+    Raises ParseError for a text that holds anything else but constants and functions.
     """
-    return expand.rules(parse_syntax(_source(text, name)))
+    file = parse_syntax(_source(text, name))
+    for item in file.items:
+        if isinstance(item, KernelSyntax | ScheduleSyntax):
+            place = item.name if isinstance(item, KernelSyntax) else item.kernel
+            raise ParseError("a rule book holds rules, constants and functions alone", place.span, "move this into a .kir file")
+    return expand.rules(file)
 
 
 def read_text(path: str | Path) -> str:

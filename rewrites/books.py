@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +25,11 @@ def load_book(book: str | Path) -> tuple[Rule, ...]:
     """
     if isinstance(book, str) and "\n" in book:
         return _rules(book, "user.rules", "user")
+    from kernel_ir.parser import read_text
+
     path = Path(book)
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
     except OSError as error:
         raise RuleError(f"cannot read the rule book {path}: {error.strerror}", hint="give the path of a .rules file") from None
     return _rules(text, path.name, path.stem)
@@ -36,7 +39,7 @@ def load_book(book: str | Path) -> tuple[Rule, ...]:
 def default_rules() -> tuple[Rule, ...]:
     """The rules of every book of the package, books in order of their names."""
     rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in load_book(path))
-    _check_names(rules)
+    check_names(rules)
     return rules
 
 
@@ -72,11 +75,14 @@ def _rules(text: str, name: str, family: str) -> tuple[Rule, ...]:
     from kernel_ir.parser import parse_rules
 
     rules = tuple(elaborate(rule, family) for rule in parse_rules(text, name))
-    _check_names(rules)
+    if not rules:
+        raise RuleError(f"{name} holds no rule", hint="write one: `rule double: x + x => x * 2.0`")
+    check_names(rules)
     return rules
 
 
-def _check_names(rules: tuple[Rule, ...]) -> None:
+def check_names(rules: Sequence[Rule]) -> None:
+    """RuleError where two of the rules have one name: reports and options could not tell them apart."""
     first: dict[str, Rule] = {}
     for rule in rules:
         other = first.setdefault(rule.name, rule)

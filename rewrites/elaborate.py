@@ -1,6 +1,7 @@
 """Turns a rule as parsed (`syntax.RuleSyntax`) into a typed `Rule`: names bound, type variables solved, scopes checked."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,6 +9,7 @@ from kernel_ir import syntax
 from kernel_ir.dtypes import ARITHMETIC, BOOL, DTYPES, F32, F64, I32, I64, DType
 from kernel_ir.errors import RuleError, Span
 from kernel_ir.fastmath import Flag
+from kernel_ir.nodes import const
 from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, FUNCTIONS, OPS, REDUCTIONS, Op
 from rewrites.guards import COMPARISONS, GUARDS, Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns, type_of, variables
@@ -31,6 +33,8 @@ _COMPARE: Final = {OPS[name].symbol: name for name in COMPARISONS}
 def suggest(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or all of them."""
     names = sorted(known)
+    if not names:
+        return "there is none"
     near = difflib.get_close_matches(word, names, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
@@ -70,6 +74,12 @@ class _TypeVariables:
             self.parent[a] = b
 
 
+def _wrong_count(name: str, wanted: int, what: str, found: int, span: Span) -> RuleError:
+    what = what if wanted == 1 else f"{what}s"
+    hint = f"write one {what}" if wanted == 1 else f"write {wanted} {what}, with commas between"
+    return RuleError(f"{name} takes {wanted} {what}, found {found}", span, hint)
+
+
 def _names(types: Types) -> str:
     return " or ".join(t.name for t in types)
 
@@ -79,6 +89,8 @@ class _Elaborator:
         self.types = _TypeVariables()
         self.variables: dict[str, int] = {}
         self.places: dict[str, Span] = {}
+        self.numbers: list[tuple[Lit, Span]] = []
+        self.indices: set[str] = set()
         self.bool = self.types.fresh((BOOL,))
         self.i64 = self.types.fresh((I64,))
 
@@ -88,9 +100,9 @@ class _Elaborator:
             case syntax.Group() | syntax.Expanded():
                 return self.pattern(e.body, indices)
             case syntax.Number():
-                return self.number(e.value)
+                return self.number(e.value, e.span)
             case syntax.Unary("-", syntax.Number(value)):
-                return self.number(-value)
+                return self.number(-value, e.span)
             case syntax.Name():
                 return self.name(e, indices)
             case syntax.Unary():
@@ -112,14 +124,16 @@ class _Elaborator:
             case syntax.Index() | syntax.FoldSyntax():
                 raise RuleError("a rule cannot name an array or a fold", e.span, "a variable stands for any expression, reads included")
 
-    def number(self, value: bool | int | float) -> Pattern:
+    def number(self, value: bool | int | float, span: Span) -> Pattern:
         if isinstance(value, bool):
             return Lit(value, self.bool)
-        return Lit(value, self.types.fresh(FLOATS if isinstance(value, float) else (*INTS, *FLOATS)))
+        literal = Lit(value, self.types.fresh(FLOATS if isinstance(value, float) else (*INTS, *FLOATS)))
+        self.numbers.append((literal, span))
+        return literal
 
     def name(self, e: syntax.Name, indices: frozenset[str]) -> Pattern:
         if e.name in _LITERALS:
-            return self.number(_LITERALS[e.name])
+            return self.number(_LITERALS[e.name], e.span)
         if e.name in indices:
             return Index(e.name, self.i64)
         if e.name not in self.variables:
@@ -134,7 +148,7 @@ class _Elaborator:
         """The op applied, its signature unified with the arguments' types."""
         letters, _, out = op.signature.partition("->")
         if len(args) != len(letters):
-            raise RuleError(f"{op.name} takes {len(letters)} arguments, found {len(args)}", span)
+            raise _wrong_count(op.name, len(letters), "argument", len(args), span)
         t = self.types.fresh(op.types.value)
         for letter, (arg, place) in zip(letters, args, strict=True):
             self.types.unify(type_of(arg), {"T": t, "x": t, "b": self.bool, "i": self.i64}[letter], place)
@@ -164,6 +178,9 @@ class _Elaborator:
             raise RuleError(f"unknown reduction {kind!r}", e.kind.span, suggest(kind, REDUCTIONS))
         first, *rest = e.ranges
         name = first.index.name
+        if any(name == other.index.name for other in rest):
+            raise RuleError(f"{name!r} is there twice", first.index.span, "give each index a name of its own")
+        self.indices.add(name)
         lo, hi = (
             Var(f"{name}.{end}", self.i64) if bound is None else self.pattern(bound, indices)
             for end, bound in (("lo", first.lo), ("hi", first.hi))
@@ -176,7 +193,7 @@ class _Elaborator:
             return Reduction(kind, name, lo, hi, (nested,), type_of(nested), type_of(nested))
         bodies = tuple(self.pattern(b, inner) for b in e.bodies)
         if len(bodies) != (2 if kind == "expsum" else 1):
-            raise RuleError(f"{kind} takes {2 if kind == 'expsum' else 1} expressions, found {len(bodies)}", e.span)
+            raise _wrong_count(kind, 2 if kind == "expsum" else 1, "expression", len(bodies), e.span)
         t = self.types.fresh(REDUCTIONS[kind].types.value)
         for body, place in zip(bodies, e.bodies, strict=True):
             self.types.unify(type_of(body), t, place.span)
@@ -188,6 +205,8 @@ class _Elaborator:
     def guard(self, g: syntax.Guard) -> list[Guard]:
         match g:
             case syntax.Absent():
+                if g.index.name not in self.indices:
+                    raise RuleError(f"no reduction runs over {g.index.name!r}", g.index.span, suggest(g.index.name, self.indices))
                 return [Guard("absent", (Index(g.index.name, self.i64), self.name(g.variable, frozenset())), g.span)]
             case syntax.Group() | syntax.Expanded():
                 return self.guard(g.body)
@@ -197,7 +216,7 @@ class _Elaborator:
                 kind = GUARDS[g.function.name]
                 args = tuple(self.pattern(a) for a in g.args)
                 if len(args) != kind.arity:
-                    raise RuleError(f"{kind.name} takes {kind.arity} arguments, found {len(args)}", g.span)
+                    raise _wrong_count(kind.name, kind.arity, "argument", len(args), g.span)
                 for arg, place in zip(args, g.args, strict=True):
                     self.types.restrict(type_of(arg), ON[kind.sort], place.span)
                 return [Guard(kind.name, args, g.span)]
@@ -225,7 +244,10 @@ def elaborate(rule: syntax.RuleSyntax, family: str) -> Rule:
     used = {worker.types.root(type_of(p)) for side in (lhs, rhs) for p in subpatterns(side)}
     _choose_types(rule, worker, used, bool(flags))
     types = tuple(worker.types.allowed[worker.types.root(v)] for v in range(len(worker.types.parent)))
+    _check_numbers(worker, types)
     left, right, *sides = (_resolved(p, worker.types) for p in (lhs, rhs, *(a for g in guards for a in g.args)))
+    if left == right:
+        raise RuleError("both sides are the same", rule.span, "take the rule out, or write what the left side becomes")
     typed: list[Guard] = []
     for g in guards:
         args, sides = tuple(sides[: len(g.args)]), sides[len(g.args) :]
@@ -279,7 +301,9 @@ def _check_bound(rule: syntax.RuleSyntax, worker: _Elaborator, lhs: Pattern, rhs
             what = f"the range of {name.partition('.')[0]!r}" if "." in name else f"variable {name!r}"
             side = "right" if name in left and rule.both else "left"
             raise RuleError(
-                f"{what} is not bound on the {side} side", worker.places.get(name, rule.span), f"the {side} side has {', '.join(known)}"
+                f"{what} is not bound on the {side} side",
+                worker.places.get(name, rule.span),
+                f"the {side} side has {', '.join(v for v in known if '.' not in v) or 'no variables'}",
             )
 
 
@@ -313,7 +337,7 @@ def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, used: set[int], 
         wanted = tuple(dict.fromkeys(t for name, span in zip(rule.on, rule.on_spans, strict=True) for t in _on(name, span)))
         hits = [r for r in roots if set(types.allowed[r]) & set(wanted)]
         if not used & set(hits):
-            raise RuleError(f"nothing in this rule can be {_names(wanted)}", rule.on_spans[0])
+            raise RuleError(f"nothing in this rule can be {_names(wanted)}", rule.on_spans[0], "name a type that the operations take")
         for r in hits:
             types.allowed[r] = tuple(t for t in types.allowed[r] if t in wanted)
     open_ = [r for r in roots if not any(set(types.allowed[r]) <= set(c) for c in (FLOATS, INTS, (BOOL,)))]
@@ -328,6 +352,15 @@ def _choose_types(rule: syntax.RuleSyntax, worker: _Elaborator, used: set[int], 
         raise RuleError("nothing says which types this rule is for", rule.name_span, "add `on float`, `on int`, `on number` or `on any`")
     for r in open_:
         types.allowed[r] = tuple(t for t in types.allowed[r] if t in chosen) or types.allowed[r]
+
+
+def _check_numbers(worker: _Elaborator, types: tuple[Types, ...]) -> None:
+    """RuleError for a literal that some type of the rule cannot hold: it would stand for another number there."""
+    for literal, span in worker.numbers:
+        for dtype in types[worker.types.root(literal.type)]:
+            value = const(literal.value, dtype).value
+            if value != literal.value and (dtype.is_int or abs(value) == math.inf):
+                raise RuleError(f"{literal.value} does not fit {dtype}", span, "write a smaller number, or name a wider type after `on`")
 
 
 def _on(name: str, span: Span) -> Types:
