@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -37,8 +38,6 @@ class SharedCache:
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled code for a signature; None where there is none that reads back."""
-        from numba.core.sigutils import normalize_signature  # pyright: ignore
-
         try:
             code = self._cache.load_overload(signature, context)
         except Exception:
@@ -46,8 +45,8 @@ class SharedCache:
             with suppress(OSError), _locked(Path(self._cache.cache_path)):
                 self._cache.flush()
             return None
-        wanted: Any = normalize_signature(signature)[0]
-        return code if code is None or tuple(code.signature.args) == tuple(wanted) else None
+        normalize: Any = import_module("numba.core.sigutils").normalize_signature
+        return code if code is None or tuple(code.signature.args) == tuple(normalize(signature)[0]) else None
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keeps compiled code; where that fails (a full disk) the code just runs."""

@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from keyword import iskeyword
 
 from backends.cpu_names import IN_ENTRY
-from backends.host import host_text, result_name, size_lines, stored_type, tuple_text, turned, turned_back
+from backends.host import host_text, parameter_texts, result_name, size_lines, stored_type, tuple_text, turned, turned_back
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Buffer
-from kernel_ir.shapes import open_sizes
+from kernel_ir.shapes import open_sizes, optional_sizes
 from kernel_ir.walk import statements
 
 
 def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None) -> str:
-    """The function named as the kernel; sizes that no input fixes are keyword arguments. `given`: the user's names of renamed ones."""
+    """The function named as the kernel, with sizes that no input (always) fixes by keyword. `given`: the user's names of renamed ones."""
     users = {name: user for name, user in (given or {}).items() if user not in IN_ENTRY}
-    loose = open_sizes(kernel)
-    taken = [*(p.name for p in kernel.params), *loose]
+    arrays, needed, optional = [p.name for p in kernel.params], open_sizes(kernel), optional_sizes(kernel)
+    taken = [*arrays, *needed, *optional]
     shown = [users.get(name, name) for name in taken]
-    parameters = ", ".join([*shown[: len(kernel.params)], *(["*", *shown[len(kernel.params) :]] if loose else [])])
+    parameters = ", ".join(parameter_texts(*([users.get(name, name) for name in group] for group in (arrays, needed, optional))))
     lines = [f"{name} = {user}" for name, user in zip(taken, shown, strict=True) if name != user]
     lines += size_lines(kernel)
     after: list[str] = []

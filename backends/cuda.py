@@ -13,7 +13,7 @@ from backends.cuda_source import Emitted, cuda_source
 from backends.simt_run import SimtKernel
 from kernel_ir.errors import TargetError
 from kernel_ir.plan import Plan
-from kernel_ir.shapes import open_sizes
+from kernel_ir.shapes import open_sizes, optional_sizes
 
 DEFAULT: Final = "sm_80"
 
@@ -36,7 +36,8 @@ class CudaKernel:
         self._emitted: Emitted = cuda_source(plan)
         self._run: Callable[..., Any] | None = None
         positional = [inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in plan.kernel.params]
-        keyword = [inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY) for size in open_sizes(plan.kernel)]
+        named = (*open_sizes(plan.kernel), *optional_sizes(plan.kernel))
+        keyword = [inspect.Parameter(size, inspect.Parameter.KEYWORD_ONLY) for size in named]
         self.__signature__ = inspect.Signature([*positional, *keyword])
 
     @property

@@ -11,12 +11,12 @@ from typing import Final
 from backends.cuda_expr import STORED, TYPES, Expressions
 from backends.cuda_nodes import WARP, KernelBody, grid_of
 from backends.cuda_prelude import NOALIAS, prelude
-from backends.host import host_text, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
+from backends.host import host_text, parameter_texts, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
 from extract.schedule_cuda import RESERVED
 from kernel_ir.dtypes import reads_as
 from kernel_ir.nodes import Const, Expr, Kernel, SizeRef
 from kernel_ir.plan import Buffer, Launch, LoopKind, Plan, RepeatLaunch, Step
-from kernel_ir.shapes import open_sizes
+from kernel_ir.shapes import open_sizes, optional_sizes
 
 _NARROW_LIMIT: Final = "2**31"
 _DEVICE: Final = '''def on_device(array):
@@ -219,8 +219,8 @@ class _Module:
 
     def _entry(self) -> list[str]:
         kernel = self.kernel
-        loose = [self._name(s) for s in open_sizes(kernel)]
-        parameters = [*(self._name(p.name) for p in kernel.params), *(["*", *loose] if loose else [])]
+        groups = ([p.name for p in kernel.params], open_sizes(kernel), optional_sizes(kernel))
+        parameters = parameter_texts(*([self._name(name) for name in group] for group in groups))
         lines = [f"def {self._name(kernel.name)}({', '.join(parameters)}):"]
         arrays = [p for p in kernel.params if p.name in self.buffers]
         names = ", ".join(self._name(p.name) for p in arrays) + ("," if len(arrays) == 1 else "")

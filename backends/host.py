@@ -1,6 +1,6 @@
 """Turns what runs on the host into Python text: integer expressions over sizes, and the sizes read off the shapes of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
@@ -52,8 +52,13 @@ def host_text(e: Expr, named: Named = str) -> str:
 
 
 def size_lines(kernel: Kernel, named: Named = str) -> list[str]:
-    """Assignments that read the sizes off the shapes, those that a call gives by name (`shapes.open_sizes`) being there already."""
-    return [f"{named(s.size)} = {_size_text(kernel, s, named)}" for s in solution(kernel, frozenset(open_sizes(kernel))).steps]
+    """Assignments that read the sizes off the shapes, those that a call gives by name (`shapes.open_sizes`) being there already; one that
+    it may give (`shapes.optional_sizes`) is None where it did not."""
+    lines: list[str] = []
+    for step in solution(kernel, frozenset(open_sizes(kernel))).steps:
+        name, text = named(step.size), _size_text(kernel, step, named)
+        lines.append(f"{name} = {text}" if step.certain else f"{name} = ({text}) if {name} is None else {name}")
+    return lines
 
 
 def _size_text(kernel: Kernel, step: Step, named: Named) -> str:
@@ -122,6 +127,16 @@ def turned(text: str, order: tuple[int, ...]) -> str:
 def turned_back(text: str, order: tuple[int, ...]) -> str:
     """The text of an array in memory order with its dimensions as the kernel names them."""
     return turned(text, tuple(order.index(d) for d in range(len(order))))
+
+
+def parameter_texts(arguments: Sequence[str], needed: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """The parameters of an entry: the kernel's own in order, then sizes by keyword, None for those that the shapes (may) tell.
+
+    >>> parameter_texts(["x"], ["W"], ["H"])
+    ['x', '*', 'W', 'H=None']
+    """
+    sizes = [*needed, *(f"{name}=None" for name in optional)]
+    return [*arguments, *(["*", *sizes] if sizes else [])]
 
 
 def tuple_text(parts: list[str]) -> str:

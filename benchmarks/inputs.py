@@ -96,7 +96,7 @@ def _photo(rng: np.random.Generator, s: Sizes) -> Inputs:
 
 
 def _flat(rng: np.random.Generator, s: Sizes) -> Inputs:
-    return {"x": _normal(rng, s["H"] * s["W"]), "a": np.float32(1.5), "H": s["H"], "W": s["W"]}
+    return {"x": _normal(rng, s["H"] * s["W"]), "a": np.float32(1.5), "W": s["W"]}
 
 
 def _table(rng: np.random.Generator, s: Sizes) -> Inputs:

@@ -93,8 +93,8 @@ def rgb_to_gray(image):
     return (image.astype(jnp.float32) @ jnp.array([0.299, 0.587, 0.114], jnp.float32)) / 255.0
 
 
-def reshape_scale(x, a, *, H, W):  # noqa: N803 - the kernel's own names of its sizes
-    return a * x.reshape(H, W)
+def reshape_scale(x, a, *, W):  # noqa: N803 - the kernel's own names of its sizes
+    return a * x.reshape(-1, W)
 
 
 def gather_rows(table, id):

@@ -239,8 +239,8 @@ def _reshape_scale(x, a, height, width):
     return y
 
 
-def reshape_scale(x: Array, a: np.float32, *, H: int, W: int) -> Array:  # noqa: N803 - the kernel's own names of its sizes
-    return _reshape_scale(x, a, H, W)
+def reshape_scale(x: Array, a: np.float32, *, W: int) -> Array:  # noqa: N803 - the kernel's own names of its sizes
+    return _reshape_scale(x, a, x.size // W, W)
 
 
 @parallel

@@ -109,8 +109,8 @@ def rgb_to_gray(image):
     return (image @ np.array([0.299, 0.587, 0.114], np.float32)) / np.float32(255.0)
 
 
-def reshape_scale(x, a, *, H, W):  # noqa: N803 - the kernel's own names of its sizes
-    return a * x.reshape(H, W)
+def reshape_scale(x, a, *, W):  # noqa: N803 - the kernel's own names of its sizes
+    return a * x.reshape(-1, W)
 
 
 def gather_rows(table, id):

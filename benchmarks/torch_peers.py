@@ -76,8 +76,8 @@ def rgb_to_gray(image):
     return (image.float() @ torch.tensor([0.299, 0.587, 0.114])) / 255.0
 
 
-def reshape_scale(x, a, *, H, W):  # noqa: N803 - the kernel's own names of its sizes
-    return a * x.view(H, W)
+def reshape_scale(x, a, *, W):  # noqa: N803 - the kernel's own names of its sizes
+    return a * x.view(-1, W)
 
 
 def gather_rows(table, id):

@@ -14,6 +14,7 @@ from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
+from kernel_ir.shapes import optional_sizes
 
 CHECK_EXAMPLES: Final = 5
 """Drawn inputs on which compiled code is compared with its kernel before it is handed out."""
@@ -34,12 +35,12 @@ class Compiled:
         self.notes = notes
         self._run = run
         self._binding: Binding = binding(kernel)
-        self._open = self._binding.open_sizes
+        self._named = (*self._binding.open_sizes, *optional_sizes(kernel))
         self.__name__ = kernel.name
         self.__doc__ = str(kernel)
         self.__signature__ = inspect.Signature(
             [inspect.Parameter(_shown(p.name), inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in kernel.params]
-            + [inspect.Parameter(_shown(size), inspect.Parameter.KEYWORD_ONLY) for size in self._open]
+            + [inspect.Parameter(_shown(size), inspect.Parameter.KEYWORD_ONLY) for size in self._binding.open_sizes]
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +48,7 @@ class Compiled:
         if self.target.backend == "cuda" and any(map(_is_device_array, (*args, *kwargs.values()))):
             return self._on_device(args, kwargs)
         bound = self._binding(args, kwargs)
-        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._open})
+        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._named})
         bound.finish()
         return result
 
@@ -126,10 +127,12 @@ def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any]
     if target.backend in ("numpy", "cpu"):
         from backends.cpu_names import entry_name
         from backends.load import load
+        from backends.threads import guarded
 
         loaded = load(source, plan.kernel.name)
         name = entry_name(plan.kernel.name) if target.backend == "cpu" else plan.kernel.name
-        return getattr(loaded.module, name), (loaded.note,) if loaded.note else ()
+        run: Callable[..., Any] = getattr(loaded.module, name)
+        return guarded(run) if "prange(" in source else run, (loaded.note,) if loaded.note else ()
     from backends.cuda import build
 
     return build(plan, target.name), ()

@@ -15,6 +15,7 @@ from extract.candidates import Candidates, candidates
 from extract.cost import cost
 from extract.cycles import Cost
 from extract.machine import Machine, load_machine
+from kernel_ir.arguments import MAX_SIZE
 from kernel_ir.error_budget import Accuracy, ErrorBudget
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import Flag, Flags, flags
@@ -286,8 +287,8 @@ def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
     for name, value in sizes.items():
         if name not in kernel.sizes:
             raise UsageError(f"{kernel.name} has no size {name!r}", hint=f"its sizes are {', '.join(kernel.sizes) or 'none'}")
-        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
-            raise UsageError(f"size {name} = {value!r} is not an integer from 0 to 2**63 - 1")
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) <= MAX_SIZE:
+            raise UsageError(f"size {name} = {value!r} is not an integer from 0 to {MAX_SIZE}")
     return {name: int(sizes.get(name, DEFAULT_EXTENT)) for name in kernel.sizes}
 
 

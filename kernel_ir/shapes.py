@@ -25,6 +25,8 @@ class Step:
     rest: Value
     plain: bool
     """Whether the extent is the size itself."""
+    certain: bool
+    """Whether the slope is a number, so that the extent always tells the size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def solution(kernel: Kernel, given: frozenset[str] = frozenset()) -> Solution:
             line = _linear(extent, name)
             if line is not None:
                 slope, rest = map(integer_function, line)
-                steps.append(Step(name, array, dim, slope, rest, isinstance(extent, SizeRef)))
+                certain = not any(isinstance(x, SizeRef) for x in subtrees(line[0]))
+                steps.append(Step(name, array, dim, slope, rest, isinstance(extent, SizeRef), certain))
                 known.add(name)
                 progress = True
     return Solution(tuple(steps), tuple(n for n in kernel.sizes if n not in known))
@@ -93,6 +96,11 @@ def open_sizes(kernel: Kernel) -> tuple[str, ...]:
     while unknown := solution(kernel, frozenset(chosen)).unknown:
         chosen.add(unknown[-1])
     return tuple(n for n in kernel.sizes if n in chosen)
+
+
+def optional_sizes(kernel: Kernel) -> tuple[str, ...]:
+    """Sizes that a call may give by name, and must where the extent that tells them does not: `H` of `f32[H * W]`, where `W` is 0."""
+    return tuple(s.size for s in solution(kernel, frozenset(open_sizes(kernel))).steps if not s.certain)
 
 
 ZERO: Final = const(0, I64)
