@@ -5,9 +5,11 @@ function, `reassoc` the algebra of `+ - * /`. No flag licenses to drop a roundin
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from extract.suggest_exact import counterexample
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
 from rewrites.pattern import Apply, Lit, Pattern, Reduction, Var, parts, subpatterns, variables
@@ -28,11 +30,14 @@ def missing(rule: Rule, holds: Holds) -> str:
     """What the declared flags do not license, in words; empty where they suffice. `holds` proves a rule."""
     if not rule.needs - EXCLUSIONS or not _floats(rule):
         return ""
-    if _kept(rule.lhs, _Rounds(rule)) != _kept(rule.rhs, _Rounds(rule)):
+    if _kept(rule.lhs, partial(_rounds, rule)) != _kept(rule.rhs, partial(_rounds, rule)):
         return "no flag licenses to drop, add or move a rounding (a cast)"
-    if _kept(rule.lhs, _jumps) != _kept(rule.rhs, _jumps):
+    if _kept(rule.lhs, partial(_jumps, rule)) != _kept(rule.rhs, partial(_jumps, rule)):
         return "a comparison or a step changes: no flag licenses that, only a proof bit for bit"
-    changes = _functions_change(rule, holds)
+    opaque = _opaque(rule)
+    changes = _functions_change(rule, opaque, holds)
+    if not changes and (why := counterexample(opaque)):
+        return why
     if Flag.REASSOC in rule.needs:
         return "a function changes, which needs afn" if changes and Flag.AFN not in rule.needs else ""
     if Flag.AFN in rule.needs and changes:
@@ -50,18 +55,19 @@ def _floats(rule: Rule) -> bool:
     return any(t.is_float for p in subpatterns(rule.lhs) for t in rule.types[p.type])
 
 
-@dataclass(frozen=True, slots=True)
-class _Rounds:
-    """Whether a term casts one float to another."""
-
-    rule: Rule
-
-    def __call__(self, p: Pattern) -> bool:
-        return isinstance(p, Apply) and OPS[p.op].cast is not None and any(t.is_float for t in self.rule.types[p.type])
+def _float_op(rule: Rule, p: Pattern) -> bool:
+    """Whether the term applies an op to floats."""
+    return isinstance(p, Apply) and any(t.is_float for t in rule.types[p.type])
 
 
-def _jumps(p: Pattern) -> bool:
-    return isinstance(p, Apply) and p.op in _STEPS
+def _rounds(rule: Rule, p: Pattern) -> bool:
+    """Whether the term casts one float to another."""
+    return isinstance(p, Apply) and OPS[p.op].cast is not None and _float_op(rule, p)
+
+
+def _jumps(rule: Rule, p: Pattern) -> bool:
+    """Whether the term compares floats, or is a step of one."""
+    return isinstance(p, Apply) and p.op in _STEPS and _float_op(rule, p)
 
 
 def _kept(side: Pattern, kind: Callable[[Pattern], bool]) -> frozenset[Pattern]:
@@ -69,15 +75,23 @@ def _kept(side: Pattern, kind: Callable[[Pattern], bool]) -> frozenset[Pattern]:
     return frozenset(p for p in subpatterns(side) if kind(p))
 
 
-def _functions_change(rule: Rule, holds: Holds) -> bool:
+def _opaque(rule: Rule) -> Rule:
+    """The rule with each function of something as a variable, as a rule of algebra."""
+    terms = _kept(rule.lhs, is_function) | _kept(rule.rhs, is_function)
+    names = {p: Var(f"opaque{number}", p.result) for number, p in enumerate(sorted(terms, key=str)) if isinstance(p, Apply)}
+    lhs, rhs = _replaced(rule.lhs, names), _replaced(rule.rhs, names)
+    # A guard of what is inside a function says nothing here.
+    guards = tuple(g for g in rule.guards if {n for a in g.args for n in variables(a)} <= set(variables(lhs)))
+    return replace(rule, lhs=lhs, rhs=rhs, guards=guards, needs=rule.needs | {Flag.REASSOC})
+
+
+def _functions_change(rule: Rule, opaque: Rule, holds: Holds) -> bool:
     """Whether other functions are computed, or the rule needs to know what they mean."""
     left, right = (_kept(side, is_function) for side in (rule.lhs, rule.rhs))
     if right - left or not left:
         return bool(right - left)
     if any(isinstance(p, Reduction) and p.kind == "expsum" for p in subpatterns(rule.rhs)):
         return False  # an online softmax only moves its exponential
-    names = {p: Var(f"opaque{number}", p.result) for number, p in enumerate(sorted(left | right, key=str)) if isinstance(p, Apply)}
-    opaque = replace(rule, lhs=_replaced(rule.lhs, names), rhs=_replaced(rule.rhs, names), needs=rule.needs | {Flag.REASSOC})
     return not holds(opaque)
 
 
