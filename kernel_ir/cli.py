@@ -74,7 +74,7 @@ def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     for action, what, names in (
         ("list", "every rule", None),
         ("show", "rules in full", "the rules' names"),
-        ("check", "prove the rules afresh", "books (default: the built-in ones)"),
+        ("check", "prove the rules that changed, and write their certificates", "books (default: the built-in ones)"),
     ):
         parser = actions.add_parser(action, help=what)
         if names:
@@ -82,6 +82,9 @@ def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         else:
             parser.add_argument("--family", metavar="F", help="only this family")
             parser.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
+        if action == "check":
+            parser.add_argument("--all", action="store_true", help="prove every rule, changed or not")
+            parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: as many as cores)")
         _pack(parser)
         _json(parser)
     _json(actions.add_parser("packs", help="rule sets of other systems, to optimize with in place of the built-in books"))

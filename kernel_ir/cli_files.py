@@ -74,7 +74,7 @@ def _runs_here(name: str) -> bool:
 
 def rules(arguments: argparse.Namespace) -> int:
     """`kir rules list|packs|show|check|suggest`: books, packs, one rule in full, a fresh check, new rules for kernels."""
-    from kernel_ir.cli_rules import check_rules, list_packs, list_rules, show_rules
+    from kernel_ir.cli_rules import list_packs, list_rules, show_rules
 
     match arguments.action:
         case "suggest":
@@ -88,4 +88,6 @@ def rules(arguments: argparse.Namespace) -> int:
         case "show":
             return show_rules(arguments)
         case _:
+            from kernel_ir.cli_prove import check_rules
+
             return check_rules(arguments)

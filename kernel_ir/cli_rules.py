@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kernel_ir.cli_common import closest, console, working, write_json
+from kernel_ir.cli_common import closest, console, write_json
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import flags
-from rewrites.books import load_book, pack_names, pack_rules, pack_says, rules_of
+from rewrites.books import pack_names, pack_rules, pack_says, rules_of
 from rewrites.rule import Rule
 
 
@@ -114,22 +114,3 @@ def show_rules(arguments: argparse.Namespace) -> int:
         words = {key: ", ".join(row["needs"]) if key == "needs" else str(value) for key, value in row.items()}
         sys.stdout.write("".join(f"{key:9} {value}\n" for key, value in words.items() if value))
     return 0
-
-
-def check_rules(arguments: argparse.Namespace) -> int:
-    """Checks every rule of the named books (files), or of the built-in ones; exit code 1 if one fails."""
-    from rewrites.prove import check_rule
-
-    rules = [r for name in arguments.names for r in load_book(name)] if arguments.names else list(rules_of(arguments.pack))
-    failures: list[dict[str, str]] = []
-    err = console()
-    with working(f"checking {len(rules)} rules"):
-        for rule in rules:
-            verdict = check_rule(rule)
-            if not verdict.holds:
-                failures.append({"rule": rule.name, "why": verdict.why})
-                err.print(f"{rule.name}: {verdict.why}", markup=False, soft_wrap=True)
-    if arguments.json:
-        write_json({"checked": len(rules), "failures": failures})
-    err.print(f"{len(rules) - len(failures)} of {len(rules)} rules hold")
-    return 1 if failures else 0

@@ -54,6 +54,22 @@ class Reduction:
 Pattern = Var | Lit | Index | Apply | Reduction
 
 
+def multiplied_out(p: Apply) -> Pattern | None:
+    """A `powi` with a literal exponent as the products that define it: p(n) = p(n // 2) ** 2 * (base if n is odd), p(-n) = 1 / p(n)."""
+    base, exponent = p.args
+    if not isinstance(exponent, Lit) or abs(exponent.value) > 64:
+        return None
+
+    def raised(n: int) -> Pattern:
+        if n < 2:
+            return base if n else Lit(1, p.type)
+        square = Apply("mul", (raised(n // 2), raised(n // 2)), p.type, p.result)
+        return Apply("mul", (square, base), p.type, p.result) if n % 2 else square
+
+    n = int(exponent.value)
+    return Apply("div", (Lit(1, p.type), raised(-n)), p.type, p.result) if n < 0 else raised(n)
+
+
 def type_of(p: Pattern) -> int:
     """The type variable of the pattern's value."""
     return p.result if isinstance(p, Apply | Reduction) else p.type

@@ -1,0 +1,317 @@
+"""Turns an integer rule into a question about mathematical integers, for z3: there `//` and `%` of products are easier than as bits.
+
+A machine integer of w bits is a mathematical one from -2**(w-1) to 2**(w-1) - 1. Sums and products are exact until something else looks at
+them; there the machine's value is `exact + k * 2**w` for some k, and k = 0 where a guard `nowrap` says so. `x // n` and `x % n` are the q
+and r with x = n * q + r and r between 0 and n. z3 does not multiply inequalities by itself, so the products that such
+proofs need are handed to it: of each divisor with each remainder's bounds, and with each difference of interest (lemmas are valid for
+all integers, so they cannot make a wrong rule true).
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from kernel_ir.dtypes import BOOL, DType
+from rewrites.guards import COMPARISONS, WRAPPING, Guard
+from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatterns, type_of
+from rewrites.prove_terms import WIDTHS, Term, Unsupported, z3
+from rewrites.prove_unroll import BOOLEAN, Ground
+from rewrites.prove_verdict import Deadline, Outcome
+
+RESOURCES: Final = 3_000_000
+MOST_LEMMAS: Final = 600
+MOST_PARTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Division:
+    dividend: Term
+    divisor: Term
+    quotient: Term
+    remainder: Term
+
+
+@dataclass(slots=True)
+class _Integers:
+    """Terms of one query, and the facts that they come with."""
+
+    dtypes: Mapping[int, DType]
+    guards: tuple[Guard, ...]
+    exact_nodes: frozenset[Pattern]
+    facts: list[Term] = field(default_factory=list[Term])
+    divisions: dict[tuple[str, str], _Division] = field(default_factory=dict[tuple[str, str], _Division])
+    known: dict[Pattern, Term] = field(default_factory=dict[Pattern, Term])
+    whole: dict[Pattern, Term] = field(default_factory=dict[Pattern, Term])
+
+    def dtype(self, t: int) -> DType:
+        return BOOL if t == BOOLEAN else self.dtypes[t]
+
+    def fresh(self, name: str) -> Term:
+        return z3.FreshInt(name)
+
+    def in_range(self, x: Term, dtype: DType) -> Term:
+        half = 2 ** (WIDTHS[dtype.name] - 1)
+        return z3.And(-half <= x, x <= half - 1)
+
+    def value(self, p: Pattern) -> Term:
+        """The machine's value."""
+        if p not in self.known:
+            self.known[p] = self._value(p)
+        return self.known[p]
+
+    def _value(self, p: Pattern) -> Term:
+        match p:
+            case Var() if self.dtype(p.type) is BOOL:
+                return z3.Bool(p.name)
+            case Var():
+                x = z3.Int(p.name)
+                self.facts.append(self.in_range(x, self.dtype(p.type)))
+                return x
+            case Lit() if self.dtype(p.type) is BOOL:
+                return z3.BoolVal(bool(p.value))
+            case Lit():
+                return z3.IntVal(int(p.value))
+            case Apply() if p.op in WRAPPING:
+                return self.wrapped(p)
+            case Apply():
+                return self.applied(p)
+            case _:
+                raise Unsupported(str(p))
+
+    def exact(self, p: Pattern) -> Term:
+        """The value of a tree of sums and products before any wrap: congruent to the machine's."""
+        if not (isinstance(p, Apply) and p.op in WRAPPING):
+            return self.value(p)
+        if p not in self.whole:
+            args = [self.exact(a) for a in p.args]
+            self.whole[p] = _RING[p.op](*args)
+        return self.whole[p]
+
+    def wrapped(self, p: Apply) -> Term:
+        dtype = self.dtype(p.type)
+        if p in self.exact_nodes:
+            return _RING[p.op](*(self.value(a) for a in p.args))
+        x, turns = self.fresh("w"), self.fresh("k")
+        self.facts += [x == self.exact(p) + turns * 2 ** WIDTHS[dtype.name], self.in_range(x, dtype)]
+        return x
+
+    def applied(self, p: Apply) -> Term:
+        dtype = self.dtype(p.type)
+        if p.op == "powi":
+            product = multiplied_out(p)
+            if product is None or (isinstance(product, Apply) and product.op == "div"):
+                raise Unsupported("this power")
+            return self.value(product)
+        args = [self.value(a) for a in p.args]
+        least = -(2 ** (WIDTHS[dtype.name] - 1))
+        if p.op in ("floordiv", "mod"):
+            division = self.division(*args)
+            if p.op == "mod" or self.positive(p.args[1]):
+                return division.remainder if p.op == "mod" else division.quotient
+            return z3.If(z3.And(args[0] == least, args[1] == -1), least, division.quotient)
+        if p.op == "abs":
+            return z3.If(args[0] == least, least, z3.If(args[0] < 0, -args[0], args[0]))
+        if p.op not in _OTHER:
+            raise Unsupported(p.op)
+        return _OTHER[p.op](*args)
+
+    def positive(self, p: Pattern) -> bool:
+        """Whether a guard, or the literal itself, says so."""
+        if isinstance(p, Lit):
+            return p.value > 0
+        for g in self.guards:
+            match g:
+                case Guard("positive", (a,)) | Guard("gt", (a, Lit(value=0 | 1))) | Guard("lt", (Lit(value=0 | 1), a)) if a == p:
+                    return True
+                case _:
+                    pass
+        return False
+
+    def division(self, x: Term, n: Term) -> _Division:
+        key = (x.sexpr(), n.sexpr())
+        if key not in self.divisions:
+            q, r = self.fresh("q"), self.fresh("r")
+            self.facts += [
+                z3.Implies(n != 0, x == n * q + r),
+                z3.Implies(n > 0, z3.And(r >= 0, r < n)),
+                z3.Implies(n < 0, z3.And(n < r, r <= 0)),
+                z3.Implies(n == 0, z3.And(q == 0, r == 0)),
+            ]
+            self.divisions[key] = _Division(x, n, q, r)
+        return self.divisions[key]
+
+    # guards
+
+    def multiples(self) -> None:
+        """What `divides(d, n)` says: n is d * m from the start, so that products of it are products of d."""
+        for g in self.guards:
+            if g.kind == "divides":
+                d, n = g.args
+                assert isinstance(n, Var)
+                if n in self.known:
+                    raise Unsupported("a chain of multiples")
+                self.known[n] = self.value(d) * self.fresh("m")
+                self.facts.append(self.in_range(self.known[n], self.dtype(n.type)))
+
+    def guard(self, g: Guard) -> Term:
+        a = g.args[0]
+        match g.kind:
+            case "is_const" | "absent":
+                return z3.BoolVal(True)
+            case "nowrap":
+                nodes = [x for x in subpatterns(a) if isinstance(x, Apply) and x.op in WRAPPING]
+                return z3.And(*(self.in_range(_RING[x.op](*(self.value(v) for v in x.args)), self.dtype(x.type)) for x in nodes), True)
+            case "divides":
+                # Its dividend was made a multiple of its divisor before anything else was translated.
+                return self.value(g.args[0]) != 0
+            case kind if kind in COMPARISONS and self.dtype(type_of(a)) is not BOOL:
+                return _OTHER[kind](*(self.guarded(x) for x in g.args))
+            case "nonneg":
+                return self.value(a) >= 0
+            case "positive":
+                return self.value(a) > 0
+            case "nonzero":
+                return self.value(a) != 0
+            case _:
+                raise Unsupported(g.kind)
+
+    def guarded(self, p: Pattern) -> Term:
+        """An integer expression of a guard: of mathematical integers throughout."""
+        if not isinstance(p, Apply):
+            return self.value(p)
+        args = [self.guarded(a) for a in p.args]
+        if p.op in ("floordiv", "mod"):
+            division = self.division(*args)
+            return division.remainder if p.op == "mod" else division.quotient
+        if p.op in _RING:
+            return _RING[p.op](*args)
+        return _OTHER[p.op](*args)
+
+    def lemmas(self, sides: tuple[Pattern, ...]) -> list[Term]:
+        """Products of inequalities: of each divisor with the remainders' bounds, and with the sign of what is of interest.
+
+        Of interest for a divisor n: what stands beside n in a product, and quotients, each added, subtracted or left out.
+        """
+        found: list[Term] = []
+        divisions = list(self.divisions.values())
+        products = [poly for side in sides for x in subpatterns(side) for poly in [self.polynomial(x)]]
+        for name, n in {d.divisor.sexpr(): d.divisor for d in divisions}.items():
+            if z3.is_int_value(n):
+                continue
+            factors = tuple(sorted(_factors(n)))
+            beside = dict.fromkeys(c for poly in products for c in (_without(m, factors) for m in poly) if c is not None)
+            others = [_product(c) for c in beside if c] + [d.quotient for d in divisions if d.divisor.sexpr() == name]
+            for signs in itertools.product((1, 0, -1), repeat=min(len(others), MOST_PARTS)):
+                if next((s for s in signs if s), 0) != 1:
+                    continue
+                t = z3.Sum(*(s * x for s, x in zip(signs, others, strict=False) if s))
+                for s in (1, -1):
+                    found += [
+                        z3.Implies(z3.And(s * n > 0, t > 0), s * n * t >= s * n),
+                        z3.Implies(z3.And(s * n > 0, t < 0), s * n * t <= -s * n),
+                    ]
+                found.append(z3.Implies(t == 0, n * t == 0))
+            for d in divisions:
+                bounds = z3.And(n * d.remainder >= 0, n * d.remainder <= n * d.divisor - n)
+                found.append(z3.Implies(z3.And(n > 0, d.divisor > 0), bounds))
+        return found[:MOST_LEMMAS]
+
+    def polynomial(self, p: Pattern) -> dict[tuple[str, ...], int]:
+        """The exact value as a sum of products of z3 constants by name; x % n as x - n * (x // n)."""
+        match p:
+            case Apply("add" | "sub" as op, (a, b)):
+                return _added(self.polynomial(a), self.polynomial(b), 1 if op == "add" else -1)
+            case Apply("neg", (a,)):
+                return _added({}, self.polynomial(a), -1)
+            case Apply("mul", (a, b)):
+                return _multiplied(self.polynomial(a), self.polynomial(b))
+            case Apply("mod", (a, n)):
+                quotient = self.division(self.value(a), self.value(n)).quotient
+                return _added(self.polynomial(a), _multiplied(self.polynomial(n), {(quotient.sexpr(),): 1}), -1)
+            case _:
+                term = self.value(p)
+                if z3.is_bool(term):
+                    return {}
+                return {tuple(sorted(_factors(term))): 1} if not isinstance(p, Lit) else {(): int(p.value)}
+
+
+def _factors(term: Term) -> list[str]:
+    """Names of the factors of a product."""
+    return [f for x in term.children() for f in _factors(x)] if z3.is_mul(term) else [term.sexpr()]
+
+
+def _without(monomial: tuple[str, ...], factors: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The monomial divided by the product of the factors."""
+    rest = list(monomial)
+    for f in factors:
+        if f not in rest:
+            return None
+        rest.remove(f)
+    return tuple(rest)
+
+
+def _product(names: tuple[str, ...]) -> Term:
+    return z3.Product(*(z3.Int(n.strip("|")) for n in names))
+
+
+def _added(a: Mapping[tuple[str, ...], int], b: Mapping[tuple[str, ...], int], sign: int) -> dict[tuple[str, ...], int]:
+    total = {m: a.get(m, 0) + sign * b.get(m, 0) for m in {**a, **b}}
+    return {m: c for m, c in total.items() if c}
+
+
+def _multiplied(a: Mapping[tuple[str, ...], int], b: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    total: dict[tuple[str, ...], int] = {}
+    for m, c in a.items():
+        for n, d in b.items():
+            key = tuple(sorted((*m, *n)))
+            total[key] = total.get(key, 0) + c * d
+    return total
+
+
+_RING: Final = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+}
+_OTHER: Final = {
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "and": lambda a, b: z3.And(a, b),
+    "or": lambda a, b: z3.Or(a, b),
+    "not": lambda a: z3.Not(a),
+    "select": lambda c, a, b: z3.If(c, a, b),
+    "min": lambda a, b: z3.If(a < b, a, b),
+    "max": lambda a, b: z3.If(a > b, a, b),
+    "sign": lambda a: z3.If(a > 0, z3.IntVal(1), z3.If(a < 0, z3.IntVal(-1), z3.IntVal(0))),
+}
+
+
+def true_of_integers(ground: Ground, deadline: Deadline, resources: int = RESOURCES) -> Outcome:
+    """Whether the sides agree, by an argument about mathematical integers. It proves or gives up; it never refutes."""
+    rule = ground.rule
+    exact = frozenset(
+        x for g in rule.guards if g.kind == "nowrap" for x in subpatterns(g.args[0]) if isinstance(x, Apply) and x.op in WRAPPING
+    )
+    worker = _Integers(ground.dtypes, rule.guards, exact)
+    try:
+        worker.multiples()
+        guards = [worker.guard(g) for g in rule.guards]
+        left, right = worker.value(rule.lhs), worker.value(rule.rhs)
+        lemmas = worker.lemmas((rule.lhs, rule.rhs))
+    except (Unsupported, KeyError) as missing:
+        return Outcome("unknown", why=f"no translation of {missing}")
+    for solver in (z3.SolverFor("QF_NIA"), z3.Solver()):
+        solver.set("rlimit", resources)
+        solver.set("timeout", deadline.milliseconds)
+        solver.add(*guards, *worker.facts, *lemmas, left != right)
+        if solver.check() == z3.unsat:
+            return Outcome("proved")
+        if deadline.passed:
+            break
+    return Outcome("unknown", why="z3 gave up")
