@@ -22,8 +22,17 @@ from rewrites.gather import gathered, passed
 from rewrites.rule import Rule
 from rewrites.saturate import Budget, Saturation, Stop, saturate, select, selects
 from rewrites.sharing import free_variables, ranges
+from rewrites.terms import Term
 
 INPUT: Final = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a candidate was decoded from: the term chosen for each class (its parts are classes), and the class of each root."""
+
+    terms: Mapping[int, Term]
+    roots: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +43,22 @@ class Candidate:
     cost: float
     rules: tuple[str, ...]
     origin: str
+    form: Form | None = field(default=None, repr=False, compare=False)
+    """None for the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates, the input first; the saturation (None where the kernel is beyond the e-graph's limits); notes on what is missing."""
+    """The candidates, the input first; the saturation (None where the kernel is beyond the e-graph's limits); notes on what is missing.
+
+    `selection` is the saturation of instruction selection, where there was any.
+    """
 
     candidates: tuple[Candidate, ...]
     saturation: Saturation | None = field(repr=False)
     notes: tuple[str, ...] = ()
+    encoding: Encoding | None = field(default=None, repr=False, compare=False)
+    selection: Saturation | None = field(default=None, repr=False, compare=False)
 
 
 def candidates(
@@ -74,9 +90,11 @@ def candidates(
     if saturation.frozen is None:
         return Candidates((first,), saturation, (f"not rewritten: {saturation.message}",))
     found = {str(kernel): first}
-    for candidate in search.proposals(_selected(search, saturation.frozen, allowed, budget)):
+    selection = _selection(search, saturation.frozen, allowed, budget)
+    for candidate in search.proposals(saturation.frozen if selection is None or selection.frozen is None else selection.frozen):
         found.setdefault(str(candidate.kernel), candidate)
-    return Candidates(tuple(found.values()), saturation, tuple(dict.fromkeys((*_story(saturation), *search.notes))))
+    notes = tuple(dict.fromkeys((*_story(saturation), *search.notes)))
+    return Candidates(tuple(found.values()), saturation, notes, encoding, selection)
 
 
 def costed(
@@ -94,16 +112,14 @@ def costed(
     return search.graph(saturation.frozen, 0), saturation.frozen.sources
 
 
-def _selected(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget: Budget | None) -> Frozen:
-    """The graph of what every weighing would choose, after instruction selection; as it was if there is none to do."""
+def _selection(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget: Budget | None) -> Saturation | None:
+    """Instruction selection on what every weighing would choose; None if there is none to do."""
     if not selects(rules):
-        return frozen
+        return None
     chosen = [{home: i for home, i in c.nodes.items() if i < len(frozen.nodes)} for _, c in search.choices(frozen)]
     selection = select(gathered(search.encoding, frozen, chosen), rules, budget)
-    if selection.frozen is None:
-        return frozen
-    search.gathered = True
-    return selection.frozen
+    search.gathered = selection.frozen is not None
+    return selection
 
 
 def _story(saturation: Saturation) -> Iterator[str]:
@@ -164,18 +180,18 @@ class _Search:
         """The candidates of all choices that are kernels."""
         own = self.graph(frozen, 0).own
         for name, choice in self.choices(frozen):
-            kernel = self._kernel(frozen, choice)
+            form = Form({home: frozen.nodes[node] for home, node in choice.nodes.items() if node < len(frozen.nodes)}, frozen.roots)
+            kernel = self._kernel(form)
             if kernel is not None:
                 cost = float(sum(own[node] for node in choice.nodes.values()))
-                yield Candidate(kernel, cost, self._rules(frozen, choice), name)
+                yield Candidate(kernel, cost, self._rules(frozen, choice), name, form)
 
-    def _kernel(self, frozen: Frozen, choice: Choice) -> Kernel | None:
+    def _kernel(self, form: Form) -> Kernel | None:
         """The kernel of a choice; loops stay under their conditions where the checker cannot prove them outside."""
-        chosen = {home: frozen.nodes[node] for home, node in choice.nodes.items() if node < len(frozen.nodes)}
         reason = ""
         for hoist in (True, False):
             try:
-                return decode(self.encoding, chosen, frozen.roots, hoist)
+                return decode(self.encoding, form.terms, form.roots, hoist)
             except NotDecodable as error:
                 reason = str(error)
             except KernelError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from extract.cycles import Cost
 from extract.fuse import Nodes, expressions_of
@@ -11,8 +12,8 @@ from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import Call, Expr, IndexRef, Load
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
-from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, When
-from kernel_ir.walk import children, free, substitute
+from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, Tile, When
+from kernel_ir.walk import children, free, substitute, subtrees
 
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
@@ -110,6 +111,8 @@ class _Walker:
                     self._expressions(node.condition, times, loops, vector)
                     self.nodes(node.body, times, loops, vector)
                     self.nodes(node.otherwise, times, loops, vector)
+                case Tile():
+                    self._tile(node, times, loops)
                 case Let() | Combine() | Store() | Accumulator():
                     for e in expressions_of(node):
                         self._expressions(e, times, loops, vector)
@@ -120,7 +123,7 @@ class _Walker:
     def _loop(self, loop: Loop, times: float, loops: tuple[tuple[str, int], ...]) -> None:
         lo, hi = number(loop.lo, self.sizes), number(loop.hi, self.sizes)
         extent = max(0, -(-(hi - lo) // loop.step))
-        inner = not any(isinstance(n, Loop | FoldLoop) for n in loop.body)
+        inner = not any(isinstance(n, Loop | FoldLoop | Tile) for n in loop.body)
         vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL)
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
@@ -135,6 +138,47 @@ class _Walker:
             del self.sizes[loop.index]
         else:
             self.sizes[loop.index] = kept
+
+    def _tile(self, tile: Tile, times: float, loops: tuple[tuple[str, int], ...]) -> None:
+        """A tile's work: one instruction a vector, what rows or columns share loaded once for all of them."""
+        ranges = (tile.columns, tile.rows, *tile.reduction)
+        kept = {b.index: self.sizes.get(b.index) for b in ranges}
+        extents: list[int] = []
+        for b in ranges:
+            lo, hi = number(b.lo, self.sizes), number(b.hi, self.sizes)
+            extents.append(max(0, hi - lo))
+            self.sizes[b.index] = (lo + hi) // 2
+        width = tile.vectors * tile.lanes
+        blocks = -(-extents[0] // width) * -(-extents[1] // tile.height)
+        terms = prod(extents[2:])
+        dtype = tile.value.dtype
+        wide = self.machine.lanes_bits / (tile.lanes * dtype.bits)  # instructions of full width, against those of the machine file
+        whole = times * blocks * terms
+        for x in subtrees(tile.value):
+            across = tile.columns.index in free(x)
+            if isinstance(x, Call) and across:
+                rows = tile.height if tile.rows.index in free(x) else 1
+                self.count.add("FMA", whole * rows * tile.vectors * self.machine.instruction_cycles(OPS[x.op].unit, dtype))
+            if isinstance(x, Load):
+                count = (tile.height if tile.rows.index in free(x) else 1) * (tile.vectors if across else 1)
+                self.count.add("load", whole * count * 0.5)
+                block = (-(-extents[0] // width), -(-extents[1] // tile.height), *extents[2:])
+                inside = tuple((b.index, n) for b, n in zip(ranges, block, strict=True))
+                size = self.buffers[x.array].dtype.itemsize * count * (tile.lanes if across else 1)
+                self._touched(x.array, x.indices, size, (*loops, *inside))
+        self.count.add("latency", times * blocks * self.machine.latency * wide * tile.height)
+        self._access(
+            tile.buffer,
+            tile.indices,
+            times * extents[0] * extents[1],
+            (*loops, (tile.rows.index, extents[1]), (tile.columns.index, extents[0])),
+            True,
+        )
+        for name, value in kept.items():
+            if value is None:
+                del self.sizes[name]
+            else:
+                self.sizes[name] = value
 
     def _tail(self, extent: int, times: float) -> None:
         """A vector reduction runs several vectors a turn; what does not fill a turn runs one by one, then the lanes are joined."""
@@ -212,9 +256,13 @@ class _Walker:
         lanes = self.machine.lanes(buffer.dtype) if vector and near is Stride.UNIT else 1
         if near is not Stride.NONE or not vector:
             self.count.add("load", times * 0.5 / lanes * (1.0 if near is not Stride.FAR else 2.0))
+        self._touched(array, indices, buffer.dtype.itemsize, loops)
+
+    def _touched(self, array: str, indices: tuple[Expr, ...], itemsize: int, loops: tuple[tuple[str, int], ...]) -> None:
+        buffer = self.buffers[array]
         moved = tuple(substitute(i, self.starts) for i in indices)
         steps = tuple(self._step(buffer, moved, index) for index, _ in loops)
-        self.count.accesses.append(Access(array, moved, buffer.dtype.itemsize, loops, steps))
+        self.count.accesses.append(Access(array, moved, itemsize, loops, steps))
 
     def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
         """Elements between what consecutive values of an index reach, None where that is not seen."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from kernel_ir.nodes import Carry, Expr, IndexRef, Load, Local
-from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, When
+from kernel_ir.nodes import Binder, Carry, Expr, IndexRef, Load, Local
+from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Tile, When
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Nodes = tuple[Node, ...]
@@ -43,6 +43,10 @@ def expressions_of(node: Node) -> Iterator[Expr]:
             yield from (node.lo, node.hi, *(c.init for c in node.carries), *(c.update for c in node.carries))
             if node.condition is not None:
                 yield node.condition
+        case Tile():
+            yield from (*node.indices, node.value)
+            for b in (node.rows, node.columns, *node.reduction):
+                yield from (b.lo, b.hi)
         case Alloc(fill=fill) if fill is not None:
             yield fill
         case _:
@@ -83,6 +87,8 @@ def effects(nodes: Nodes) -> Effects:
                 found.defines.add(name)
             case Accumulator(name=name) | Combine(name=name):
                 found.defines |= {name, f"{name}_at"}
+            case Tile():
+                found.stores.add((node.buffer, node.indices))
             case Store():
                 found.stores.add((node.buffer, node.indices))
                 if node.kind is not None:
@@ -113,6 +119,10 @@ def _mapped(node: Node, f: MapExpr) -> Node:
             return replace(node, condition=f(node.condition), body=mapped(node.body, f), otherwise=mapped(node.otherwise, f))
         case Loop():
             return replace(node, lo=f(node.lo), hi=f(node.hi), body=mapped(node.body, f))
+        case Tile():
+            rows, columns, *reduction = (Binder(b.index, f(b.lo), f(b.hi)) for b in (node.rows, node.columns, *node.reduction))
+            indices = tuple(f(i) for i in node.indices)
+            return replace(node, indices=indices, value=f(node.value), rows=rows, columns=columns, reduction=tuple(reduction))
         case FoldLoop():
             carries = tuple(Carry(c.name, f(c.init), f(c.update)) for c in node.carries)
             condition = None if node.condition is None else f(node.condition)
@@ -160,7 +170,7 @@ def _merge(out: list[Node], loop: Loop) -> bool:
 
 
 def holds_loop(loop: Loop) -> bool:
-    return any(isinstance(x, Loop | FoldLoop) for x in walk(loop.body))
+    return any(isinstance(x, Loop | FoldLoop | Tile) for x in walk(loop.body))
 
 
 def _independent(earlier: Loop, body: Nodes) -> bool:

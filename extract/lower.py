@@ -19,18 +19,19 @@ from extract.reductions import (
     scans_over,
 )
 from extract.strides import Orders, access_cost
+from extract.tile import Shapes, tile_rows
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.ops import REDUCTIONS
-from kernel_ir.plan import Accumulator, Buffer, Combine, Let, LoopKind, Node, Store
-from kernel_ir.walk import free, substitute, subtrees
+from kernel_ir.plan import Accumulator, Buffer, Combine, Let, LoopKind, Node, Store, Tile
+from kernel_ir.walk import free, map_children, substitute, subtrees
 
 
 class Lowering(ValueLowering):
     """Lowers the members of a group, in order, into the nodes of one iteration.
 
     `bases` maps an index that runs inside a block to (the block's first value, the block's length): buffers over it are of
-    that length and indexed from that value.
+    that length and indexed from that value. `shapes` chooses the blocks of tiles; without it there are none.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Lowering(ValueLowering):
         names: Names,
         orders: Orders,
         bases: Mapping[str, tuple[Expr, int]] | None = None,
+        shapes: Shapes | None = None,
     ) -> None:
         super().__init__({b.index for b in group.outer}, names, orders)
         self.group = group
         self.arrays = arrays
         self.bases = dict(bases or {})
+        self.shapes = shapes
         self.buffers: list[Buffer] = []
 
     def nodes(self) -> tuple[Node, ...]:
@@ -138,6 +141,9 @@ class Lowering(ValueLowering):
         found: list[Reduce] = []
         for r in outermost_reductions(member.stmt.value):
             depends = {b.index for b in member.inner} & free(r)
+            if self._tile_rows(r, member) is not None:
+                found.append(r)
+                continue
             ranges = frozenset[str]().union(*(free(b.lo) | free(b.hi) for b in r.binders))
             if row not in depends or ranges & {b.index for b in member.inner} or REDUCTIONS[r.kind].combine is None:
                 continue
@@ -161,6 +167,10 @@ class Lowering(ValueLowering):
             shape = tuple(self._extent(b, array, stmt.indices) for b in inner)
             self.buffers.append(Buffer(name, r.dtype, shape, "local", tuple(range(len(inner)))))
             at = tuple(self._from_base(IndexRef(b.index)) for b in inner)
+        rows = self._tile_rows(r, member)
+        if rows is not None:
+            self._tile(r, member, rows, name, at)
+            return Load(name, at if name != stmt.target else stmt.indices, r.dtype)
         with self._loops(inner):
             self._emit(Store(name, at, over_nothing(r.kind, r.dtype)))
         renamed = self._apart(r)
@@ -168,6 +178,35 @@ class Lowering(ValueLowering):
             (body,) = renamed.bodies
             self._emit(Store(name, at, self.value(body), kind=r.kind))
         return Load(name, at if name != stmt.target else stmt.indices, r.dtype)
+
+    def _tile_rows(self, r: Reduce, member: Member) -> Binder | None:
+        """The loop of the member that can be the rows of a tile for `r`, the last loop being its columns."""
+        if self.shapes is None or len(member.inner) < 2 or member.stmt.where is not None:
+            return None
+        *others, columns = member.inner
+        rows = tile_rows(r, reversed(others), columns, self.arrays, self.orders)
+        if rows is None or any((free(b.lo) | free(b.hi)) & {b.index for b in member.inner} for b in others):
+            return None
+        ragged = rows.index in free(columns.hi)  # columns past a row's own are written: only where nobody reads them
+        return None if ragged and not (member.stmt.value == r and member.stmt.target in self.group.locals) else rows
+
+    def _tile(self, r: Reduce, member: Member, rows: Binder, name: str, at: tuple[Expr, ...]) -> None:
+        assert self.shapes is not None
+        columns = member.inner[-1]
+        renamed = self._apart(r)
+        bound = {b.index for b in (rows, columns, *renamed.binders)}
+        shape = self.shapes(r.dtype, rows, columns)
+        with self._loops(tuple(b for b in member.inner if b not in (rows, columns))):
+            ranges = (Binder(b.index, self.value(b.lo), self.value(b.hi)) for b in (rows, columns, *renamed.binders))
+            first, second, *reduction = ranges
+            value = self._untouched(renamed.bodies[0], bound)
+            self._emit(Tile(name, at, value, first, second, tuple(reduction), shape.height, shape.vectors, shape.lanes))
+
+    def _untouched(self, e: Expr, bound: set[str]) -> Expr:
+        """A tile's value: what reads no index of the tile is lowered, of the rest the loads alone."""
+        if not free(e) & bound:
+            return self.value(e)
+        return self._load(e) if isinstance(e, Load) else map_children(lambda child: self._untouched(child, bound), e)
 
     # -- running sums
 

@@ -11,14 +11,16 @@ from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, 
 from extract.jam import jammed
 from extract.lanes import stepped
 from extract.lower import Lowering
+from extract.machine import Machine, load_machine
 from extract.matmul import product
 from extract.names import Names
 from extract.pack import packed
-from extract.reductions import reads_nearer
+from extract.reductions import reads_nearer, scans_over
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
 from extract.strides import Orders, Stride, access_cost, stride
+from extract.tile import Shapes, row_blocks, shapes
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import ArrayType, Binder, Expr, Fold, Kernel, Load, Param, Reduce
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
@@ -70,6 +72,7 @@ class Context:
     library: bool
     pack: bool
     constant: frozenset[str]
+    shapes: Shapes
     stages: bool = True
     cut: bool = False
     """Whether a long loop was cut into stages: then the plan that does not is another one."""
@@ -78,34 +81,35 @@ class Context:
 
 def plans(
     kernel: Kernel,
-    machine: object = None,
+    machine: Machine | None = None,
     sizes: Mapping[str, int] | None = None,
     fast_math: Iterable[object] = (),
 ) -> tuple[Plan, ...]:
     """Every different plan of the choices above, in a fixed order; the cost model chooses among them."""
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
+    tiles = shapes(machine or load_machine("cpu"), sizes or {})
     for choice in CHOICES:
-        made, cut = _planned(kernel, choice, flags)
+        made, cut = _planned(kernel, choice, flags, tiles)
         found.setdefault((made.buffers, made.steps), made)
         if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-            made, _ = _planned(kernel, replace(choice, stages=False), flags)
+            made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles)
             found.setdefault((made.buffers, made.steps), made)
     return tuple(found.values())
 
 
 def plan(kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset()) -> Plan:
-    """The plan of one choice."""
-    return _planned(kernel, choice, fast_math)[0]
+    """The plan of one choice, on the machine called "cpu"."""
+    return _planned(kernel, choice, fast_math, shapes(load_machine("cpu"), {}))[0]
 
 
-def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str]) -> tuple[Plan, bool]:
+def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes) -> tuple[Plan, bool]:
     """The plan of one choice, and whether it cuts a loop into stages."""
     grouped = grouping(kernel, choice.fusion)
     orders = {p.name: _order(p, choice.structure) for p in (*kernel.params, *kernel.outputs)}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
-    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), choice.stages)
+    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, choice.stages)
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
     local = _locals(grouped.work)
@@ -190,7 +194,9 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
             context.arrays[copy.temp.name] = copy.temp.type
             context.buffers.append(_temporary(copy.temp))
             before += _launch(context.names.fresh(f"{context.kernel.name}_{copy.temp.name}"), copy.group, context)
-    lowering = Lowering(shaped, {**context.arrays, **more}, context.names, context.orders, bases)
+    arrays = {**context.arrays, **more}
+    shaped, blocks = row_blocks(shaped, arrays, context.orders, context.names)
+    lowering = Lowering(shaped, arrays, context.names, context.orders, bases | blocks, context.shapes)
     nodes = fused(lowering.nodes())
     nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))
     nodes = jammed(split(nodes, context.arrays, context.names), context.names)
@@ -254,6 +260,8 @@ def _shaped(group: Group, context: Context) -> Shaped:
 
 def _shaped_reductions(group: Group, loops: list[Reduce], context: Context) -> Shaped:
     last = group.outer[-1]
+    if len(group.outer) > 1 and any(scans_over(r, last) for r in loops):
+        return _demoted(group, 1), {}, "rows that a running reduction goes along"
     reads = any(last.index in free(r) for r in loops)
     along = any(last.index in free(r) and reads_nearer(r, last.index, context.orders) for r in loops)
     apart = any(last.index not in free(r) for r in loops)

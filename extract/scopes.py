@@ -8,7 +8,7 @@ from extract.domains import conjunction
 from extract.names import Names
 from extract.values import Values
 from kernel_ir.nodes import Binder, Expr, Fold, Load, Reduce
-from kernel_ir.plan import FoldLoop, Loop, LoopKind, Node, When
+from kernel_ir.plan import FoldLoop, Loop, LoopKind, Node, Tile, When
 from kernel_ir.walk import free, subtrees
 
 
@@ -59,7 +59,7 @@ class Scopes(Values):
         yield
         for n in reversed(range(len(binders))):
             scope = self.scopes.pop()
-            holds_loop = any(isinstance(x, Loop | FoldLoop) for x in scope.body)
+            holds_loop = any(isinstance(x, Loop | FoldLoop | Tile) for x in scope.body)
             chosen = kind if n == len(binders) - 1 and not holds_loop else LoopKind.SERIAL
             lo, hi = ranges[n]
             self._emit(Loop(binders[n].index, lo, hi, chosen, tuple(scope.body)))

@@ -10,14 +10,14 @@ import random
 import zlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns
 from rewrites.prove_values import dependence
 from rewrites.rule import Rule
 
-Number = Fraction | bool
+Number = Any  # a Fraction, or a bool
 POINTS: Final = 400
 LONGEST: Final = 9
 """Terms of a reduction at most."""
@@ -89,6 +89,14 @@ def _holds(g: Guard, env: Mapping[str, Callable[[Mapping[str, int]], Number]]) -
             return bool(_OPS[kind](*values))
 
 
+def _div(a: Fraction, b: Fraction) -> Fraction:
+    return a / b
+
+
+def _abs(a: Fraction) -> Fraction:
+    return abs(a)
+
+
 def _floor(x: Fraction) -> Fraction:
     return Fraction(math.floor(x))
 
@@ -131,13 +139,13 @@ def _fma(a: Fraction, b: Fraction, c: Fraction) -> Fraction:
     return a * b + c
 
 
-_OPS: Final[Mapping[str, Callable[..., Number]]] = {
+_OPS: Final[Mapping[str, Callable[..., Any]]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
-    "div": operator.truediv,
+    "div": _div,
     "neg": operator.neg,
-    "abs": abs,
+    "abs": _abs,
     "sign": _sign,
     "fma": _fma,
     "powi": _power,
@@ -180,7 +188,8 @@ def _evaluate(p: Pattern, env: Mapping[str, Callable[[Mapping[str, int]], Number
         case Apply():
             if p.op not in _OPS:
                 raise Undefined
-            return _OPS[p.op](*(_evaluate(a, env, indices) for a in p.args))
+            meaning: Any = _OPS[p.op]
+            return meaning(*(_evaluate(a, env, indices) for a in p.args))
         case Reduction():
             return _reduced(p, env, indices)
 

@@ -4,6 +4,7 @@ Nothing that a suggestion says is believed: the types are the checker's, the lic
 the cost model's (or the clock's).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -24,6 +25,8 @@ OPTIMIZE: Final = 120.0
 """Seconds for one kernel's optimization with a suggested rule."""
 LEAST_GAIN: Final = 1.0001
 """A rule is kept if some kernel's cycles fall by more than this ratio."""
+TOGETHER: Final = 24
+"""Rules without a gain of their own that are tried together, the latest first."""
 LEAST_SPEEDUP: Final = 1.02
 """… and by the clock by more than this."""
 
@@ -75,6 +78,42 @@ class Judge:
         self.database.tried(self.setting, key, outcome)
         return outcome
 
+    def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Certified rules that gained nothing alone, once more: all at once, then without each that is not missed."""
+        idle = {o.admitted: o for o in outcomes if o.fate is Fate.NO_GAIN and o.name not in {r.name for r in self.kept}}
+        rules = [one_rule(text) for text in list(idle)[-TOGETHER:]]
+        if not rules or (len(rules) == 1 and not self.kept):
+            return []
+        needed = self._needed(rules)
+        kept: list[Outcome] = []
+        before = self.found
+        self.kept += needed
+        if needed:
+            self.found = self._all(())
+        gains = tuple(
+            Gain(b.kernel.name, b.cycles, a.cycles) for b, a in zip(before, self.found, strict=True) if b.cycles > a.cycles * LEAST_GAIN
+        )
+        for rule in needed:
+            outcome = replace(idle[rule_text(rule)], fate=Fate.KEPT, gains=gains, why="gains together with the others of this round")
+            self.database.tried(self.setting, canonical_text(read_rule(outcome.suggested)), outcome)
+            kept.append(outcome)
+        return kept
+
+    def _needed(self, rules: list[Rule]) -> list[Rule]:
+        """The rules without which the kernels cost more than with all of them; none where all of them gain nothing."""
+        whole = self._all(tuple(rules))
+        if not any(b.cycles > a.cycles * LEAST_GAIN for b, a in zip(self.found, whole, strict=True)):
+            return []
+        for rule in list(rules):
+            fewer = [r for r in rules if r is not rule]
+            found = self._all(tuple(fewer))
+            if all(f.cycles <= w.cycles * LEAST_GAIN for f, w in zip(found, whole, strict=True)):
+                rules = fewer
+        return rules
+
+    def _all(self, extra: tuple[Rule, ...]) -> tuple[Found, ...]:
+        return tuple(self._optimized(f.kernel, (*self.kept, *extra)) for f in self.found)
+
     def _again(self, earlier: Outcome) -> Outcome:
         """What was tried before, in another run or this one; what was kept is kept."""
         if earlier.fate is Fate.KEPT:
@@ -123,7 +162,7 @@ class Judge:
 
     def _keep(self, rule: Rule) -> tuple[tuple[Gain, ...], tuple[str, ...]]:
         """What the rule gains, and the optimizer's notes; with a gain, the rule and the kernels as they are then are kept."""
-        after = tuple(self._optimized(f.kernel, (*self.kept, rule)) for f in self.found)
+        after = self._all((rule,))
         gains = tuple(g for b, a in zip(self.found, after, strict=True) if rule.name in a.fired for g in self._gain(b, a, rule))
         if gains:
             self.kept.append(rule)

@@ -60,6 +60,10 @@ def run(
                     notify(outcomes[-1])
         if silent:
             break
+        for outcome in judge.together(outcomes) if time.monotonic() < until else ():
+            outcomes.append(outcome)
+            if notify is not None:
+                notify(outcome)
     return Report(tuple(outcomes), before, judge.found, number + 1)
 
 
