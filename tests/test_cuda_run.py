@@ -157,18 +157,20 @@ def test_running_exponentials_of_minus_infinity() -> None:
         assert build(plan, "cuda-on-cpu")(np.zeros((2, 0), np.float32), np.zeros(0, np.float32)).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_generated_code_without_one_of_its_barriers_is_caught(seed: int) -> None:
-    from backends.cuda import build
+def test_seeded_faults_are_caught() -> None:
+    from benchmarks.faults import EXTENT, caught, faults, outputs_of_reference
+    from kernel_ir.inputs import sample_inputs
 
-    x = np.arange(1, 4 * 130 + 1, dtype=np.float32).reshape(4, 130) / 100
-    (plan,) = (p for p in plans("softmax") if p.schedule == (("fusion", "most"), ("map", "block")))
-    whole, broken = (build(plan, "cuda-on-cpu", seed=seed) for _ in range(2))
-    assert broken.source.count("cuda.syncthreads()") == 2
-    source = whole.source.replace("cuda.syncthreads()", "cuda.syncwarp()", 1)
-    broken._emitted = type(broken._emitted)(source, broken._emitted.signatures)
-    assert np.isfinite(whole(x)).all()
-    assert not np.allclose(broken(x), whole(x), equal_nan=True)
+    for name, kinds in (("softmax", {"barrier removed", "index slipped", "stale buffer"}), ("histogram", {"not atomic", "index slipped"})):
+        kernel = kernels()[name]
+        plan = next(p for p in plans(name) if name != "softmax" or ("map", "block") in p.schedule)
+        sizes = dict.fromkeys(kernel.sizes, EXTENT)
+        values = sample_inputs(kernel, 3, sizes)
+        expected = outputs_of_reference(kernel, values, sizes)
+        seeded = [f for f in faults(plan) if f.kind in kinds]
+        assert {f.kind for f in seeded} == kinds
+        for fault in seeded[::2] if len(seeded) > 8 else seeded:
+            assert caught(fault, kernel, values, sizes, expected) in ("error", "result"), fault.where
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
