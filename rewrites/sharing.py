@@ -34,7 +34,7 @@ def sharing(
         term = chosen[home]
         if term.is_loop or not looping.isdisjoint(term.children):
             looping.add(home)
-        free[home] = _free(term, free, ranges)
+        free[home] = free_of(term, free, ranges)
         size[home] = 1 if term.is_loop else 1 + sum(size[c] for c in term.children)
     pinned = _fold_variables(variables)
     written = dict.fromkeys(order, 0)
@@ -88,7 +88,7 @@ def _children_first(chosen: Mapping[int, Term], roots: Sequence[int]) -> tuple[i
     return tuple(done)
 
 
-def _free(term: Term, free: Mapping[int, frozenset[str]], ranges: Ranges) -> frozenset[str]:
+def free_of(term: Term, free: Mapping[int, frozenset[str]], ranges: Ranges) -> frozenset[str]:
     below = [free[c] for c in term.children]
     if term.name in ("Ix", "Loc"):
         return ranges.closure[term.variables[0]]
@@ -103,7 +103,7 @@ def free_variables(terms: Sequence[Term], ranges: Ranges) -> tuple[frozenset[str
     """The free variables of each term of a list, children first."""
     free: dict[int, frozenset[str]] = {}
     for number, term in enumerate(terms):
-        free[number] = _free(term, free, ranges)
+        free[number] = free_of(term, free, ranges)
     return tuple(free.values())
 
 

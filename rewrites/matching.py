@@ -1,0 +1,168 @@
+"""Turns a pattern and a term into what the pattern's variables stand for: plain matching, and its inverse."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Protocol
+
+from kernel_ir.dtypes import DType
+from kernel_ir.nodes import const
+from kernel_ir.ops import OPS
+from rewrites.declare import CODES, DTYPES_BY_CODE, op_constructor
+from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, parts
+from rewrites.terms import Dag, Term
+
+Types = tuple[tuple[DType, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What stands for a rule's variables (term numbers), reduction indices (e-graph variables) and types (dtype codes)."""
+
+    terms: Mapping[str, int] = field(default_factory=dict[str, int])
+    indices: Mapping[str, str] = field(default_factory=dict[str, str])
+    codes: Mapping[int, int] = field(default_factory=dict[int, int])
+
+    def code(self, variable: int, code: int, types: Types) -> "Binding | None":
+        """With a type variable set; None where it is another, or the rule does not have it."""
+        if variable in self.codes:
+            return self if self.codes[variable] == code else None
+        if DTYPES_BY_CODE[code] not in types[variable]:
+            return None
+        return replace(self, codes={**self.codes, variable: code})
+
+
+class Space(Protocol):
+    """Where terms are matched: one form each, or all forms of a class."""
+
+    def forms(self, number: int) -> Iterator[Term]:
+        """The forms of a term; of a class, of each of its nodes."""
+        ...
+
+    def same(self, a: int, b: int) -> bool:
+        """Whether both are one term, or one class."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """Plain terms: each has one form."""
+
+    dag: Dag
+
+    def forms(self, number: int) -> Iterator[Term]:
+        yield self.dag.terms[number]
+
+    def same(self, a: int, b: int) -> bool:
+        return a == b
+
+
+def matches(p: Pattern, number: int, types: Types, space: Space, given: Binding) -> Iterator[Binding]:
+    """Every way in which the pattern is the term, given what is bound already."""
+    if isinstance(p, Var):
+        known = given.terms.get(p.name)
+        if known is None:
+            yield replace(given, terms={**given.terms, p.name: number})
+        elif space.same(known, number):
+            yield given
+        return
+    for term in space.forms(number):
+        yield from form_matches(p, term, types, space, given)
+
+
+def form_matches(p: Pattern, term: Term, types: Types, space: Space, given: Binding) -> Iterator[Binding]:
+    """The ways in which a pattern other than a variable is this form."""
+    match p:
+        case Index():
+            if term.name == "Ix":
+                yield from _indexed(p.name, term.variables[0], given)
+        case Lit():
+            if term.name == "Lit":
+                bound = given.code(p.type, term.code, types)
+                if bound is not None and const(p.value, DTYPES_BY_CODE[term.code]).bits == term.args[1]:
+                    yield bound
+        case Apply():
+            if term.name in constructors(p, types):
+                bound = given.code(p.type, term.code, types)
+                if bound is not None:
+                    yield from _parts(parts(p), term.children, types, space, bound)
+        case Reduction():
+            if term.name == f"R_{p.kind}":
+                bound = given.code(p.type, term.code, types)
+                for indexed in () if bound is None else _indexed(p.index, term.variables[0], bound):
+                    yield from _parts(parts(p), term.children, types, space, indexed)
+        case Var():
+            raise AssertionError("a variable has no form")
+
+
+def constructors(p: Pattern, types: Types) -> frozenset[str]:
+    """The constructors that a pattern's root may have."""
+    match p:
+        case Apply():
+            return _op_constructors(p.op, types[p.type])
+        case Reduction():
+            return frozenset((f"R_{p.kind}",))
+        case Index():
+            return frozenset(("Ix",))
+        case Lit():
+            return frozenset(("Lit",))
+        case Var():
+            return frozenset()
+
+
+@cache
+def _op_constructors(op: str, dtypes: tuple[DType, ...]) -> frozenset[str]:
+    return frozenset(op_constructor(OPS[op], t) for t in dtypes)
+
+
+def _indexed(index: str, variable: str, given: Binding) -> Iterator[Binding]:
+    known = given.indices.get(index)
+    if known is None:
+        yield replace(given, indices={**given.indices, index: variable})
+    elif known == variable:
+        yield given
+
+
+def _parts(patterns: tuple[Pattern, ...], numbers: tuple[int, ...], types: Types, space: Space, given: Binding) -> Iterator[Binding]:
+    if not patterns:
+        yield given
+        return
+    for first in matches(patterns[0], numbers[0], types, space, given):
+        yield from _parts(patterns[1:], numbers[1:], types, space, first)
+
+
+class Unbound(Exception):
+    """The binding does not say what a pattern needs: its type may still be any of several."""
+
+
+def head(p: Pattern, binding: Binding, types: Types) -> tuple[str, tuple[int | str, ...]]:
+    """The constructor of a bound pattern and its columns but the E columns."""
+    match p:
+        case Index():
+            return "Ix", (binding.indices[p.name],)
+        case Lit():
+            code = _code(p.type, binding, types)
+            return "Lit", (code, const(p.value, DTYPES_BY_CODE[code]).bits)
+        case Apply():
+            code = _code(p.type, binding, types)
+            return op_constructor(OPS[p.op], DTYPES_BY_CODE[code]), (code,)
+        case Reduction():
+            return f"R_{p.kind}", (_code(p.type, binding, types), binding.indices[p.index])
+        case Var():
+            raise AssertionError("a variable has no constructor")
+
+
+def _code(variable: int, binding: Binding, types: Types) -> int:
+    if variable in binding.codes:
+        return binding.codes[variable]
+    if len(types[variable]) == 1:
+        return CODES[types[variable][0].name]
+    raise Unbound
+
+
+def instance(p: Pattern, binding: Binding, types: Types, dag: Dag) -> int:
+    """The number of the pattern's term, made in `dag` if new."""
+    if isinstance(p, Var):
+        return binding.terms[p.name]
+    name, columns = head(p, binding, types)
+    return dag.add(name, *columns, *[instance(part, binding, types, dag) for part in parts(p)])
