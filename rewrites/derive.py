@@ -3,21 +3,25 @@
 The sides go in as ground terms, the rule's guards as facts (`rewrites.ground`). "No" may also mean that a limit was reached.
 """
 
-import re
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from kernel_ir.fastmath import Flag
 from rewrites.adapter import EGraphError, RefusedCommand, Session, session
+from rewrites.compile import commands
 from rewrites.ground import Ground, Room, grounds
-from rewrites.program import program_of
-from rewrites.rule import SELECT_FAMILY, Rule
+from rewrites.program import Line, analysis_lines, closure, line_of, loaded
+from rewrites.rule import Rule
 
 TERMS: Final = 250
 """Terms of rules that are put into one e-graph."""
 VARIABLES: Final = 56
 """Index variables of rules that are put into one e-graph."""
+SURPLUS: Final = 1.5
+SPARE: Final = 40
+"""How many times the rules that it needs an e-graph may be loaded with, and how many more: to load anew costs most."""
 _SETTLE: Final = 8
 
 
@@ -52,63 +56,76 @@ def all_derivable(
     for n, candidate in enumerate(candidates):
         licences.setdefault(candidate.needs, []).append(n)
     for needs, members in licences.items():
-        allowed = tuple(_searched(rule) for rule in rules if rule.needs <= needs)
+        lines = [line for rule in rules if rule.needs <= needs for line in _lines(rule)]
         by_key: dict[tuple[object, ...], list[tuple[int, Ground]]] = {}
         for n in members:
             found = grounds(candidates[n], every_type)
             met[n] &= bool(found)
             for ground in found:
                 by_key.setdefault(ground.key, []).append((n, ground))
-        for same in by_key.values():
-            for n, equal in _met(same, allowed, effort or Effort()):
+        rooms = [room for same in by_key.values() for room in _rooms(same)]
+        for (room, members), texts in zip(rooms, _loads([room for room, _ in rooms], lines, not needs), strict=True):
+            for n, equal in zip(members, _equal(room, texts, effort or Effort()), strict=True):
                 met[n] &= equal
     return tuple(met)
 
 
-_as_searched: Final[dict[Rule, Rule]] = {}
+@functools.lru_cache(4096)
+def _lines(rule: Rule) -> tuple[Line, ...]:
+    """The rule's egglog rules: what makes no e-nodes runs freely, all else in one ruleset, instruction selection too."""
+    made: list[Line] = []
+    for command in commands(rule):
+        free = command.term.startswith(("v_", "(Lit "))
+        made.append(line_of(command.text.replace(f":ruleset {command.phase} ", f":ruleset {'shrink' if free else 'derive'} ")))
+    return tuple(made)
 
 
-def _searched(rule: Rule) -> Rule:
-    """The rule as one of the search: instruction selection is no phase of its own here."""
-    if rule.family != SELECT_FAMILY:
-        return rule
-    if rule not in _as_searched:
-        _as_searched[rule] = replace(rule, family="")
-    return _as_searched[rule]
+def _loads(rooms: Sequence[Room], lines: Sequence[Line], exact: bool) -> Iterator[tuple[str, ...]]:
+    """What each e-graph is loaded with: the rules that can match there, or what another one needs if that is little more."""
+    made: dict[frozenset[str], tuple[int, tuple[str, ...]]] = {}
+    for room in rooms:
+        known = closure({term.name for term in room.dag.terms}, (*analysis_lines(), *lines))
+        own = [line for line in lines if line.needs <= known]
+        if known not in made:
+            serves = [load for others, load in made.items() if known <= others and load[0] <= SURPLUS * len(own) + SPARE]
+            made[known] = min(serves, default=(len(own), loaded(known, own, ("derive",), exact)))
+        yield made[known][1]
 
 
-def _met(same: Sequence[tuple[int, Ground]], rules: tuple[Rule, ...], effort: Effort) -> Iterator[tuple[int, bool]]:
-    """Each rule's number, and whether its sides met; as many share an e-graph as it holds."""
-    room, roots, members = Room(), list[int](), list[int]()
+def _rooms(same: Sequence[tuple[int, Ground]]) -> Iterator[tuple[Room, tuple[int, ...]]]:
+    """As many rules in one e-graph as it holds, and their numbers."""
+    room, members = Room(), list[int]()
     for position, (n, ground) in enumerate(same, 1):
-        roots += room.add(ground)
+        room.add(ground)
         members.append(n)
         if position == len(same) or len(room.dag.terms) > TERMS or len(room.variables) > VARIABLES:
-            yield from zip(members, _equal(room, roots, rules, effort), strict=True)
-            room, roots, members = Room(), [], []
+            yield room, tuple(members)
+            room, members = Room(), []
 
 
-def _equal(room: Room, roots: Sequence[int], rules: tuple[Rule, ...], effort: Effort) -> tuple[bool, ...]:
+def _equal(room: Room, commands: tuple[str, ...], effort: Effort) -> tuple[bool, ...]:
     """Which pairs of roots meet, within the effort; none where egglog stops with an error."""
-    commands = _commands(rules, frozenset(term.name for term in room.dag.terms))
-    terms = tuple(room.dag.terms)
-    met = (False,) * (len(roots) // 2)
+    terms, roots = tuple(room.dag.terms), room.roots
     try:
         with session(commands) as graph:
             graph.insert(terms, (0,) * len(terms), tuple(room.variables.values()), roots, tuple(room.facts))
-            for _ in range(effort.rounds):
-                _settle(graph)
-                classes = graph.roots()
-                met = tuple(classes[n] == classes[n + 1] for n in range(0, len(roots), 2))
-                if all(met) or graph.rows().nodes > effort.nodes + len(terms) or not graph.step("explore").updated:
-                    return met
             _settle(graph)
-            classes = graph.roots()
-            return tuple(classes[n] == classes[n + 1] for n in range(0, len(roots), 2))
+            met = _pairs(graph, len(roots))
+            for _ in range(effort.rounds):
+                if all(met) or graph.rows().nodes > effort.nodes + len(terms) or not graph.step("derive").updated:
+                    break
+                _settle(graph)
+                met = _pairs(graph, len(roots))
+            return met
     except RefusedCommand:
         raise
     except EGraphError:
-        return (False,) * len(met)
+        return (False,) * (len(roots) // 2)
+
+
+def _pairs(graph: Session, count: int) -> tuple[bool, ...]:
+    classes = graph.roots()
+    return tuple(classes[n] == classes[n + 1] for n in range(0, count, 2))
 
 
 def _settle(graph: Session) -> None:
@@ -119,12 +136,3 @@ def _settle(graph: Session) -> None:
                 break
         if not graph.step("shrink").updated:
             return
-
-
-def _commands(rules: tuple[Rule, ...], constructors: frozenset[str]) -> tuple[str, ...]:
-    """What an e-graph is loaded with: as for a kernel, but the rules that grow it all in one ruleset."""
-    stage = program_of(rules).stage(constructors)
-    return tuple(_OWN_RULESET.sub(":ruleset explore ", c) for c in stage.commands if not c.startswith("(ruleset rule"))
-
-
-_OWN_RULESET: Final = re.compile(r":ruleset rule\d+ ")

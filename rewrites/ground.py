@@ -102,18 +102,18 @@ def _literals(rule: Rule, dtypes: Mapping[int, DType]) -> list[dict[str, float]]
 
 @dataclass(slots=True)
 class Room:
-    """The terms, index variables and facts of grounds that share an e-graph."""
+    """The terms, index variables and facts of grounds that share an e-graph; the roots are the two sides of each."""
 
     dag: Dag = field(default_factory=Dag)
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
     facts: dict[Fact, None] = field(default_factory=dict[Fact, None])
+    roots: list[int] = field(default_factory=list[int])
 
-    def add(self, ground: Ground) -> tuple[int, int]:
-        """The terms of both sides, whose guards become facts."""
+    def add(self, ground: Ground) -> None:
+        """Adds both sides, and the guards as facts."""
         builder = _Builder(self, ground)
-        left, right = builder.term(ground.rule.lhs, {}), builder.term(ground.rule.rhs, {})
+        self.roots += builder.term(ground.rule.lhs), builder.term(ground.rule.rhs)
         self.facts.update(dict.fromkeys(builder.known()))
-        return left, right
 
     def variable(self, index: str, lo: int, hi: int) -> str:
         """The variable of an index of this range."""
@@ -128,34 +128,36 @@ class _Builder:
     ground: Ground
     scopes: dict[str, str] = field(default_factory=dict[str, str])
 
-    def term(self, p: Pattern, scope: Mapping[str, str]) -> int:
-        """The ground term of a pattern inside the loops of `scope` (index: variable)."""
+    def term(self, p: Pattern) -> int:
+        """The ground term of a pattern."""
         add, dtypes = self.room.dag.add, self.ground.dtypes
         match p:
             case Var():
-                return self._variable(p, scope)
+                return self._variable(p)
             case Index():
-                return add("Ix", (scope.get(p.name) or self.scopes[p.name]))
+                return add("Ix", self.scopes[p.name])
             case Lit():
                 return add("Lit", CODES[dtypes[p.type].name], const(p.value, dtypes[p.type]).bits)
             case Apply():
                 t = dtypes[p.type]
-                return add(op_constructor(OPS[p.op], t), CODES[t.name], *[self.term(a, scope) for a in p.args])
+                return add(op_constructor(OPS[p.op], t), CODES[t.name], *[self.term(a) for a in p.args])
             case Reduction():
-                lo, hi = self.term(p.lo, scope), self.term(p.hi, scope)
-                x = self.room.variable(p.index, lo, hi)
-                self.scopes.setdefault(p.index, x)
-                bodies = [self.term(b, {**scope, p.index: x}) for b in p.bodies]
+                lo, hi = self.term(p.lo), self.term(p.hi)
+                # One variable for an index, whatever its ranges: a rule that splits a range speaks of one.
+                if p.index not in self.scopes:
+                    self.scopes[p.index] = self.room.variable(p.index, lo, hi)
+                x = self.scopes[p.index]
+                bodies = [self.term(b) for b in p.bodies]
                 return add(f"R_{p.kind}", CODES[dtypes[p.type].name], x, lo, hi, *bodies)
 
-    def _variable(self, p: Var, scope: Mapping[str, str]) -> int:
+    def _variable(self, p: Var) -> int:
         add, t = self.room.dag.add, self.ground.dtypes[p.type]
         if p.name in self.ground.literals:
             return add("Lit", CODES[t.name], const(self.ground.literals[p.name], t).bits)
         indices = sorted(self.ground.depends.get(p.name, ()))
         if not indices:
             return add("Par", p.name, CODES[t.name])
-        reads = [add("Ix", scope.get(i) or self.scopes[i]) for i in indices]
+        reads = [add("Ix", self.scopes[i]) for i in indices]
         return add(f"Load{len(indices)}", CODES[t.name], p.name, *reads)
 
     def known(self) -> Iterator[Fact]:
@@ -167,9 +169,9 @@ class _Builder:
                 yield from self._guard(g)
         for p in dict.fromkeys(x for side in (rule.lhs, rule.rhs) for x in subpatterns(side) if isinstance(x, Var)):
             if p.name in bounds.low:
-                yield Fact("lo", (self.term(p, {}),), bounds.low[p.name])
+                yield Fact("lo", (self.term(p),), bounds.low[p.name])
             if p.name in bounds.high:
-                yield Fact("hi", (self.term(p, {}),), bounds.high[p.name])
+                yield Fact("hi", (self.term(p),), bounds.high[p.name])
 
     def _guard(self, g: Guard) -> Iterator[Fact]:
         a = g.args[0]
@@ -178,36 +180,36 @@ class _Builder:
             for p in subpatterns(a):
                 if isinstance(p, Apply) and p.op in ("add", "sub", "mul", "neg"):
                     code = CODES[self.ground.dtypes[p.type].name]
-                    yield Fact(f"nw_{p.op}", tuple(self.term(x, {}) for x in p.args), code=code)
+                    yield Fact(f"nw_{p.op}", tuple(self.term(x) for x in p.args), code=code)
         elif g.kind in COMPARISONS and not floating:
             yield from self._order(g.kind, *g.args)
         elif floating and g.kind in COMPARISONS:
             yield from self._compared(g.kind, *g.args)
         elif floating:
-            yield Fact(_FACTS[g.kind], (self.term(a, {}),))
+            yield Fact(_FACTS[g.kind], (self.term(a),))
         elif g.kind == "nonzero":
-            yield Fact("NonZero", (self.term(a, {}),))
+            yield Fact("NonZero", (self.term(a),))
 
     def _compared(self, kind: str, a: Pattern, b: Pattern) -> Iterator[Fact]:
         """A float and a literal."""
         if not isinstance(b, Lit):
             return
         for name in {"gt": ("Positive",), "ge": ("NonNeg", "NotNan"), "ne": ("NonZero",)}.get(kind, ()) if b.value == 0 else ():
-            yield Fact(name, (self.term(a, {}),))
+            yield Fact(name, (self.term(a),))
         if kind in ("le", "ge"):
-            yield Fact("fhi" if kind == "le" else "flo", (self.term(a, {}),), float(b.value))
+            yield Fact("fhi" if kind == "le" else "flo", (self.term(a),), float(b.value))
 
     def _order(self, kind: str, a: Pattern, b: Pattern) -> Iterator[Fact]:
         match kind:
             case "gt" | "ge":
                 yield from self._order({"gt": "lt", "ge": "le"}[kind], b, a)
             case "lt" | "le":
-                yield Fact("Lt" if kind == "lt" else "Le", (self.term(a, {}), self.term(b, {})))
+                yield Fact("Lt" if kind == "lt" else "Le", (self.term(a), self.term(b)))
             case "eq":
-                yield Fact("union", (self.term(a, {}), self.term(b, {})))
+                yield Fact("union", (self.term(a), self.term(b)))
             case _:
                 if isinstance(b, Lit) and b.value == 0:
-                    yield Fact("NonZero", (self.term(a, {}),))
+                    yield Fact("NonZero", (self.term(a),))
 
 
 _FACTS: Final = {"nonneg": "NonNeg", "positive": "Positive", "nonzero": "NonZero", "finite": "Finite", "notnan": "NotNan"}

@@ -33,7 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
     """One egglog rule: the constructors that it matches and makes, and its ruleset, which is in the index phase or not."""
 
     text: str
@@ -47,8 +47,8 @@ class _Line:
 class Program:
     """A list of rules, compiled: the lines of the search and of instruction selection, the rules' names by number - 1."""
 
-    search: tuple[_Line, ...]
-    selection: tuple[_Line, ...]
+    search: tuple[Line, ...]
+    selection: tuple[Line, ...]
     names: tuple[str, ...]
     exact: bool
     """Whether no rule needs a flag."""
@@ -60,7 +60,7 @@ class Program:
         They may be loaded, though, where a stage made before can serve: rules that cannot match change nothing.
         """
         own = self.selection if selection else self.search
-        known = _closure(constructors, (*_analyses(), *own))
+        known = closure(constructors, (*analysis_lines(), *own))
         key = selection, known
         if key not in self._stages:
             lines = [line for line in own if line.needs <= known]
@@ -70,7 +70,7 @@ class Program:
                     needs[line.ruleset] = (*needs.get(line.ruleset, ()), line.needs)
             index = tuple(dict.fromkeys(line.ruleset for line in lines if line.ruleset and line.index))
             rulesets = tuple(dict.fromkeys((*index, *needs)))
-            commands = self._shared(key, len(lines)) or _commands(known, lines, rulesets, self.exact)
+            commands = self._shared(key, len(lines)) or loaded(known, lines, rulesets, self.exact)
             self._stages[key] = Stage(commands, index, rulesets, needs)
         return self._stages[key]
 
@@ -83,13 +83,13 @@ class Program:
         return ()
 
 
-def _commands(known: frozenset[str], lines: Sequence[_Line], rulesets: Sequence[str], exact: bool) -> tuple[str, ...]:
+def loaded(known: frozenset[str], lines: Sequence[Line], rulesets: Sequence[str], exact: bool) -> tuple[str, ...]:
     """Declarations, rulesets and rules."""
-    texts = [line.text for line in (*_analyses(), *lines) if line.needs <= known]
+    texts = [line.text for line in (*analysis_lines(), *lines) if line.needs <= known]
     return (*declarations(known, exact), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets), *texts)
 
 
-def _closure(constructors: Collection[str], lines: Sequence[_Line]) -> frozenset[str]:
+def closure(constructors: Collection[str], lines: Sequence[Line]) -> frozenset[str]:
     """The constructors, and all that rules can make of them."""
     known = set(constructors)
     waiting = list(lines)
@@ -129,8 +129,8 @@ def _only_orders(rule: Rule) -> bool:
             return False
 
 
-def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[_Line, ...]:
-    lines: list[_Line] = []
+def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[Line, ...]:
+    lines: list[Line] = []
     groups: dict[str, str] = {}
     for number, rule in rules:
         for command in commands(rule, number):
@@ -143,26 +143,27 @@ def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[_Line, ...]:
             if not known and not command.term.startswith("(Lit "):
                 ruleset = groups.setdefault(command.name.partition("#")[0], f"rule{len(groups)}")
             text = text.replace(f":ruleset {command.phase} ", f":ruleset {ruleset or 'shrink'} ")
-            lines.append(_line(text, ruleset, command.phase in ("index", "shrink")))
+            lines.append(line_of(text, ruleset, command.phase in ("index", "shrink")))
     return tuple(lines)
 
 
-_analysis_lines: Final[list[_Line]] = []
+_analysis: Final[list[Line]] = []
 
 
-def _analyses() -> Sequence[_Line]:
-    if not _analysis_lines:
-        _analysis_lines.extend(_line(text) for text in analyses.analysis_rules())
-    return _analysis_lines
+def analysis_lines() -> Sequence[Line]:
+    """The rules of the analyses."""
+    if not _analysis:
+        _analysis.extend(line_of(text) for text in analyses.analysis_rules())
+    return _analysis
 
 
 _WORD: Final = re.compile(r"\((\w+)")
 
 
-def _line(text: str, ruleset: str = "", index: bool = False) -> _Line:
+def line_of(text: str, ruleset: str = "", index: bool = False) -> Line:
     """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
     needs, makes = ({w for w in _WORD.findall(half) if w in SIGNATURES} for half in _halves(text))
-    return _Line(text, frozenset(needs), frozenset(makes), ruleset, index)
+    return Line(text, frozenset(needs), frozenset(makes), ruleset, index)
 
 
 def _halves(text: str) -> tuple[str, str]:
