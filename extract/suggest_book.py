@@ -1,30 +1,33 @@
 """Turns kept rules into a rule book with their provenance as comments, and adds them to one that is there."""
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from extract.suggest import Outcome
 from extract.suggest_read import one_rule
-from kernel_ir.errors import UsageError
+from kernel_ir.errors import RuleError, UsageError
+from rewrites import certificates
 from rewrites.books import load_book
+from rewrites.prove import check_rule
 from rewrites.wording import canonical_text
 
 HEAD = "# Rules that `kir rules suggest` proved and kept. They load like any other: `--rules` of every command that optimizes.\n"
 
 
-def book_text(kept: Sequence[Outcome], certificates: dict[str, str] | None = None) -> str:
+def book_text(kept: Sequence[Outcome]) -> str:
     """The rules as text, each under a comment with who suggested it, how it was proved, and what it gains."""
-    return "\n".join(_entry(o, (certificates or {}).get(o.admitted, "")) for o in kept)
+    return "\n".join(map(_entry, kept))
 
 
-def _entry(o: Outcome, certificate: str) -> str:
+def _entry(o: Outcome) -> str:
     gains = "; ".join(f"{g.kernel} {g.before:.4g} -> {g.after:.4g} {g.unit} ({g.ratio:.3f}x)" for g in o.gains)
     asked = f", prompt {o.prompt}" if o.prompt else ""
     lines = [
         f"# suggested by {_comment(o.source)}{asked}",
-        f"# proved by {_comment(o.method)}{f', certificate {certificate}' if certificate else ''}",
+        f"# proved by {_comment(o.method)}, certificate {certificates.key(one_rule(o.admitted))}",
         f"# gains: {_comment(gains)}" if gains else "",
         o.admitted,
     ]
@@ -65,3 +68,16 @@ def added(path: Path, kept: Sequence[Outcome]) -> tuple[str, int]:
     whole = text.rstrip("\n") + "\n\n" + book_text(new)
     load_book(f"{whole}\n")
     return whole, len(new)
+
+
+def certificates_text(path: Path) -> str:
+    """The certificates of the book at `path`: those beside it, new ones where none is. RuleError for a rule without a proof."""
+    rules = load_book(path)
+    known = certificates.read(path)
+    for rule in certificates.unproved(rules, known):
+        started = time.process_time()
+        verdict = check_rule(rule)
+        if not verdict.holds:
+            raise RuleError(f"rule {rule.name!r} of {path} is not proved: {verdict.why}", rule.span, "take it out of the book")
+        known[rule.name] = certificates.certificate(rule, verdict, time.process_time() - started)
+    return certificates.text_of({rule.name: known[rule.name] for rule in rules})

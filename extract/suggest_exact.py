@@ -8,17 +8,23 @@ import math
 import operator
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final
 
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns
+from rewrites.prove_meaning import real_value
 from rewrites.prove_values import dependence
 from rewrites.rule import Rule
 
 Number = Any  # a Fraction, or a bool
+Env = Mapping[str, Callable[[Mapping[str, int]], Number]]
 POINTS: Final = 400
+DIGITS: Final = 40
+ALIKE: Final = 13
+"""Digits to which a rule of functions must agree: a constant such as log2(e) is itself rounded."""
 LONGEST: Final = 9
 """Terms of a reduction at most."""
 
@@ -29,6 +35,47 @@ class Undefined(Exception):
 
 def counterexample(rule: Rule) -> str:
     """A point at which the sides differ over the rationals, in words; empty where none was met, or the rule is not of algebra alone."""
+    for env, where in _points(rule):
+        try:
+            left, right = _evaluate(rule.lhs, env, {}), _evaluate(rule.rhs, env, {})
+        except (Undefined, ZeroDivisionError, OverflowError):
+            continue
+        if left != right:
+            return f"{where}: {left} is not {right}"
+    return ""
+
+
+def undefined(rule: Rule) -> str:
+    """A point at which the left side has a value and the right side none, or another, functions included; empty where none was met."""
+    import mpmath  # pyright: ignore[reportMissingTypeStubs]
+
+    mp: Any = mpmath.mp.clone()
+    mp.dps = DIGITS
+    for env, where in _points(rule):
+        real = {n: partial(_real, mp, value) for n, value in env.items()}
+        try:
+            left, right = (real_value(side, real, {}, mp) for side in (rule.lhs, rule.rhs))
+        except (ValueError, TypeError, OverflowError, ArithmeticError):
+            continue
+        if left is None:
+            continue
+        if right is None:
+            return f"{where}: {mp.nstr(left, 8)} is not undefined"
+        if isinstance(left, bool) or isinstance(right, bool):
+            if bool(left) != bool(right):
+                return f"{where}: {left} is not {right}"
+        elif abs(left - right) > mp.mpf(10) ** -ALIKE * (1 + abs(left) + abs(right)):
+            return f"{where}: {mp.nstr(left, 8)} is not {mp.nstr(right, 8)}"
+    return ""
+
+
+def _real(mp: Any, value: Callable[[Mapping[str, int]], Number], indices: Mapping[str, int]) -> Any:
+    number = value(indices)
+    return number if isinstance(number, bool) else mp.mpf(number.numerator) / number.denominator if number.denominator != 1 else int(number)
+
+
+def _points(rule: Rule) -> Iterator[tuple[Env, str]]:
+    """Values of the variables under which the guards hold, and the same in words."""
     draw = random.Random(zlib.crc32(rule.text.encode()))
     depends = dependence(rule)
     nodes = [p for side in (rule.lhs, rule.rhs) for p in subpatterns(side)]
@@ -40,13 +87,9 @@ def counterexample(rule: Rule) -> str:
         try:
             if not all(_holds(g, env) for g in rule.guards):
                 continue
-            left, right = _evaluate(rule.lhs, env, {}), _evaluate(rule.rhs, env, {})
-        except (Undefined, ZeroDivisionError, OverflowError):
+        except (Undefined, ZeroDivisionError):
             continue
-        if left != right:
-            where = ", ".join(f"{n}={env[n]({})}" for n in kinds if not depends.get(n) and "." not in n)
-            return f"{where or 'for some values'}: {left} is not {right}"
-    return ""
+        yield env, ", ".join(f"{n}={env[n]({})}" for n in kinds if not depends.get(n) and "." not in n) or "for some values"
 
 
 def _pool(draw: random.Random, numbers: list[Fraction]) -> list[Fraction]:
@@ -69,7 +112,7 @@ def _value(draw: random.Random, pool: list[Fraction], kind: str, depends: frozen
     return value
 
 
-def _holds(g: Guard, env: Mapping[str, Callable[[Mapping[str, int]], Number]]) -> bool:
+def _holds(g: Guard, env: Env) -> bool:
     if g.kind in ("absent", "is_const", "finite", "notnan", "nowrap"):
         return True
     values = [Fraction(_evaluate(a, env, {})) for a in g.args]
@@ -173,7 +216,7 @@ _OPS: Final[Mapping[str, Callable[..., Any]]] = {
 """The ops that keep to the rationals; what is not here makes a value undefined, and the point is left out."""
 
 
-def _evaluate(p: Pattern, env: Mapping[str, Callable[[Mapping[str, int]], Number]], indices: Mapping[str, int]) -> Number:
+def _evaluate(p: Pattern, env: Env, indices: Mapping[str, int]) -> Number:
     match p:
         case Var():
             return env[p.name](indices)
@@ -194,7 +237,7 @@ def _evaluate(p: Pattern, env: Mapping[str, Callable[[Mapping[str, int]], Number
             return _reduced(p, env, indices)
 
 
-def _reduced(p: Reduction, env: Mapping[str, Callable[[Mapping[str, int]], Number]], indices: Mapping[str, int]) -> Number:
+def _reduced(p: Reduction, env: Env, indices: Mapping[str, int]) -> Number:
     lo, hi = (int(Fraction(_evaluate(b, env, indices))) for b in (p.lo, p.hi))
     if hi - lo > LONGEST * 2 or len(p.bodies) != 1:
         raise Undefined

@@ -48,6 +48,7 @@ class Judge:
     clock: Clock | None = None
     kept: list[Rule] = field(default_factory=list[Rule])
     found: tuple[Found, ...] = ()
+    named: set[str] = field(default_factory=set[str])
     prover: Prover = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Judge:
         """The fate of one suggested rule."""
         origin = Outcome("", text, Fate.REFUSED, source=batch.source, prompt=batch.prompt)
         try:
-            rule = read_rule(text, frozenset(r.name for r in (*self.rules, *self.kept)))
+            rule = read_rule(text, frozenset(r.name for r in self.rules) | self.named)
             key = canonical_text(rule)
         except KernelError as error:
             return replace(origin, why=str(error))
@@ -76,12 +77,14 @@ class Judge:
         except Overrun as reason:
             outcome = replace(origin, name=rule.name, fate=Fate.UNPROVED, why=str(reason))
         self.database.tried(self.setting, key, outcome)
+        if outcome.fate.certified:
+            self.named.add(outcome.name)
         return outcome
 
     def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Certified rules that gained nothing alone, once more: all at once, then without each that is not missed."""
         idle = {o.admitted: o for o in outcomes if o.fate is Fate.NO_GAIN and o.name not in {r.name for r in self.kept}}
-        rules = [one_rule(text) for text in list(idle)[-TOGETHER:]]
+        rules = list({r.name: r for r in map(one_rule, list(idle)[-TOGETHER:])}.values())
         if not rules or (len(rules) == 1 and not self.kept):
             return []
         needed = self._needed(rules)
@@ -116,6 +119,8 @@ class Judge:
 
     def _again(self, earlier: Outcome) -> Outcome:
         """What was tried before, in another run or this one; what was kept is kept."""
+        if earlier.fate.certified:
+            self.named.add(earlier.name)
         if earlier.fate is Fate.KEPT:
             rule = one_rule(earlier.admitted)
             if rule.name not in {r.name for r in self.kept}:

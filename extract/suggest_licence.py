@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from extract.suggest_exact import counterexample
+from extract.suggest_exact import counterexample, undefined
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
 from rewrites.pattern import Apply, Lit, Pattern, Reduction, Var, parts, subpatterns, variables
@@ -36,7 +36,8 @@ def missing(rule: Rule, holds: Holds) -> str:
         return "a comparison or a step changes: no flag licenses that, only a proof bit for bit"
     opaque = _opaque(rule)
     changes = _functions_change(rule, opaque, holds)
-    if not changes and (why := counterexample(opaque)):
+    why = undefined(rule) if changes else counterexample(opaque)
+    if why:
         return why
     if Flag.REASSOC in rule.needs:
         return "a function changes, which needs afn" if changes and Flag.AFN not in rule.needs else ""

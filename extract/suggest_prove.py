@@ -26,16 +26,15 @@ ATTEMPTS: Final = 250
 
 def checked(rule: Rule) -> Proof:
     """The prover's verdict, and a licence that says what changes."""
-    verdict = check_rule(rule)
+    verdict = check_rule(rule, PROOF)
     lost = missing(rule, _holds) if verdict.holds else ""
     spare = tuple(sorted(map(str, verdict.spare)))
     holds = verdict.holds and not lost
-    refuted = bool(lost) or bool(getattr(verdict, "refuted", not verdict.why.startswith("only")))
-    return Proof(holds, verdict.method, lost or verdict.why, refuted and not holds, spare)
+    return Proof(holds, verdict.method, lost or verdict.why, not holds and (bool(lost) or verdict.refuted), spare)
 
 
 def _holds(rule: Rule) -> bool:
-    return check_rule(rule).holds
+    return check_rule(rule, PROOF).holds
 
 
 @functools.cache

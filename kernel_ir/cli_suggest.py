@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.suggest import Outcome, Suggester
-from extract.suggest_book import HEAD, added, book_text
+from extract.suggest_book import HEAD, added, book_text, certificates_text
 from extract.suggest_chat import Chat, Spending
 from extract.suggest_client import Client
 from extract.suggest_database import Database, opened
@@ -24,6 +24,7 @@ from kernel_ir.optimizer import options
 from kernel_ir.suggesting import Search, database_path
 from kernel_ir.suggesting import suggest as suggested
 from rewrites.books import load_book
+from rewrites.certificates import path_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,6 +170,7 @@ def _write(arguments: argparse.Namespace, report: Report) -> None:
         text, count = added(Path(arguments.book), report.kept)
         if count:
             write_out(text, arguments.book)
+            write_out(certificates_text(Path(arguments.book)), str(path_of(Path(arguments.book))))
     if arguments.json:
         write_json(_json(report))
     elif not arguments.book and report.kept:
