@@ -59,6 +59,8 @@ class Candidates:
     notes: tuple[str, ...] = ()
     encoding: Encoding | None = field(default=None, repr=False, compare=False)
     selection: Saturation | None = field(default=None, repr=False, compare=False)
+    allowed: tuple[Rule, ...] = field(default=(), repr=False, compare=False)
+    """The rules that could run."""
 
 
 def candidates(
@@ -94,7 +96,7 @@ def candidates(
     for candidate in search.proposals(saturation.frozen if selection is None or selection.frozen is None else selection.frozen):
         found.setdefault(str(candidate.kernel), candidate)
     notes = tuple(dict.fromkeys((*_story(saturation), *search.notes)))
-    return Candidates(tuple(found.values()), saturation, notes, encoding, selection)
+    return Candidates(tuple(found.values()), saturation, notes, encoding, selection, allowed)
 
 
 def costed(

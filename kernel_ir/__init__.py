@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kernel_ir.errors import TargetError as TargetError
     from kernel_ir.errors import TypeError_ as TypeError_
     from kernel_ir.errors import UsageError as UsageError
+    from kernel_ir.explain import replay as replay
     from kernel_ir.fastmath import Flag as Flag
     from kernel_ir.module import Module as Module
     from kernel_ir.nodes import Kernel as Kernel
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from kernel_ir.optimizer import optimize as optimize
     from kernel_ir.parser import parse as parse
     from kernel_ir.parser import parse_file as parse_file
+    from rewrites.chain import Chain as Chain
+    from rewrites.chain import ChainError as ChainError
     from rewrites.saturate import Budget as Budget
 
 __version__: Final = "0.1.0"
@@ -61,6 +64,9 @@ _HOME: Final[dict[str, str]] = {
         "kernel_ir.errors",
     ),
     "Budget": "rewrites.saturate",
+    "Chain": "rewrites.chain",
+    "ChainError": "rewrites.chain",
+    "replay": "kernel_ir.explain",
     "Compiled": "kernel_ir.compiled",
     "Flag": "kernel_ir.fastmath",
     "Kernel": "kernel_ir.nodes",

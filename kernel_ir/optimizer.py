@@ -29,6 +29,7 @@ from rewrites.saturate import Budget
 
 if TYPE_CHECKING:
     from kernel_ir.compiled import Compiled
+    from rewrites.chain import Chain
 
 ROUNDS: Final = 4
 """Rounds of saturation that find something cheaper, at most; each begins with the last one's result, and the first that finds nothing
@@ -120,6 +121,16 @@ class Result:
         """For each `@ any` array its dimensions, slowest in memory first, as the plan reads or writes them."""
         chosen = {p.name for p in (*self.kernel.params, *self.kernel.outputs) if p.type.layout == "any"}
         return {b.name: b.order for b in self.plan.buffers if b.name in chosen}
+
+    @cached_property
+    def chain(self) -> "Chain":
+        """The steps from the original to the result, one rule each; found when first asked for. `kir.replay` checks it.
+
+        Raises ChainError where the search finds none.
+        """
+        from kernel_ir.explain import chain_of
+
+        return chain_of(self)
 
     @property
     def report(self) -> str:
