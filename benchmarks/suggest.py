@@ -119,6 +119,10 @@ def evaluate_sound(isolated: Isolated) -> dict[str, Any]:
     return {"suggestions": len(rows), "admitted": right, "rate": right / len(rows), "rows": rows}
 
 
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _say(text: str) -> None:
     print(re.sub(r"\s+", " ", text)[:240], file=sys.stderr, flush=True)
 
@@ -138,11 +142,12 @@ def main() -> int:
             if not arguments.only or name in arguments.only:
                 started = time.perf_counter()
                 result[name] = part(isolated) | {"seconds": round(time.perf_counter() - started, 1)}
+                _write(path, result)
     if not arguments.only or "restore" in arguments.only:
         from benchmarks.suggest_restore import restore
 
         result["restore"] = restore()
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        _write(path, result)
     good = result.get("unsound", {}).get("admitted", 0) == 0 and result.get("sound", {}).get("rate", 1) >= 0.95
     return 0 if good else 1
 
