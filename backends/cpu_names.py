@@ -2,6 +2,7 @@
 
 import builtins
 import keyword
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, cast
@@ -14,10 +15,13 @@ from kernel_ir.plan import Plan
 RESERVED: Final = frozenset({
     *keyword.kwlist, *dir(builtins), *HELPERS, "np", "math", "ir", "cgutils", "intrinsic", "njit", "prange", "types",
     "get_num_threads", "namedtuple", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "Lanes", "LanesModel", "models", "register_model", "spread", "place", "masked", "suffix", "call",
     "CACHE", "FAST", "launch", "part", "parts", "first", "last", "at",
 })  # fmt: skip
 SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps")
 """Ends of the names that the module makes of others."""
+IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?")
+"""Names that the statements of a tile make."""
 IN_ENTRY: Final = frozenset({*keyword.kwlist, "np", "launch", "min", "max", "bool"})
 """What a parameter of the entry cannot be called: Python's words, and what the entry itself uses."""
 NAMING: Final = frozenset({"name", "index", "array", "buffer", "target", "sizes", "result"})
@@ -50,7 +54,7 @@ def usable(plan: Plan) -> tuple[Plan, dict[str, str]]:
 
 
 def _taken(name: str) -> bool:
-    return name in RESERVED or name.endswith(SUFFIXES)
+    return name in RESERVED or name.endswith(SUFFIXES) or IN_TILES.fullmatch(name) is not None
 
 
 def _collect(value: Any, found: dict[str, None]) -> None:

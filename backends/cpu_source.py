@@ -10,6 +10,7 @@ from typing import Final
 from backends.cpu_entry import entry_text
 from backends.cpu_expr import Expressions, constant, numba_type
 from backends.cpu_names import usable
+from backends.cpu_tile import tile_lines
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
@@ -33,6 +34,7 @@ from kernel_ir.plan import (
     RepeatLaunch,
     Step,
     Store,
+    Tile,
     When,
 )
 from kernel_ir.walk import subtrees
@@ -71,7 +73,7 @@ class _Module:
         self.kernel = plan.kernel
         self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
         self.flags = frozenset(f for f in LLVM_FLAGS if f in plan.fast_math)
-        self.used: set[str] = {"restrict"}
+        self.used: set[str] = {"restrict", "wide"}
         self.functions: list[str] = []
 
     def text(self) -> str:
@@ -161,6 +163,7 @@ class _Module:
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
+        printer.line("wide()")
         if not parallel:
             _Body(expressions, printer, self.flags, frozenset()).nodes(body)
             share: list[str] = []
@@ -277,7 +280,9 @@ class _Module:
         for node in walk(launch.body):
             if isinstance(node, Loop | FoldLoop):
                 bound.add(node.index)
-            if isinstance(node, Store):
+            if isinstance(node, Tile):
+                bound |= {b.index for b in (node.rows, node.columns, *node.reduction)}
+            if isinstance(node, Store | Tile):
                 used.add(node.buffer)
         for top in every:
             for x in subtrees(top):
@@ -340,6 +345,9 @@ class _Body:
                 step = f", {node.step}" if node.step != 1 else ""
                 line(f"for {node.index} in range({low}{e.text(node.hi)}{step}):")
                 self._indented(node.body)
+            case Tile():
+                for depth, text in tile_lines(node, e, "contract" in self.flags):
+                    self.printer.lines.append("    " * (self.printer.depth + depth) + text)
             case FoldLoop():
                 self._fold(node)
             case Leave():
@@ -450,6 +458,8 @@ def _deepest(nodes: tuple[Node, ...]) -> list[Loop]:
     for node in nodes:
         if isinstance(node, Loop):
             nest = [node, *_deepest(node.body)]
+        elif isinstance(node, Tile):
+            nest = [Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, ()) for b in (node.rows, node.columns, *node.reduction)]
         elif isinstance(node, When):
             nest = _deepest((*node.body, *node.otherwise))
         else:
@@ -514,5 +524,5 @@ def _imports(body: str) -> str:
     if "cgutils." in body:
         lines.append("from numba.core import cgutils")
     if "@intrinsic" in body:
-        lines.append("from numba.extending import intrinsic")
+        lines.append(f"from numba.extending import intrinsic{', models, register_model' if '@register_model' in body else ''}")
     return "\n".join(lines).strip("\n") + "\n"

@@ -6,21 +6,10 @@ mpmath at 60 digits; the ULP of each is measured in tests/test_cpu_math.py again
 fast-math flags of the caller: its error terms would be optimised away.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Helper:
-    """One function of an emitted module: its text and the helpers it calls."""
-
-    text: str
-    uses: tuple[str, ...] = ()
-
-
-EXACT: Final = '@njit(error_model="numpy", forceinline=True)\n'
-REGROUPED: Final = '@njit(error_model="numpy", forceinline=True, fastmath={flags})\n'
-"""A reduction has no order: this one addition may be regrouped, into vector lanes and threads."""
+from backends.helper import EXACT, REGROUPED, Helper
+from backends.vector_lanes import LANES
 
 
 def _llvm(name: str, call: str, arity: int, result: str = "a") -> Helper:
@@ -276,7 +265,7 @@ def _asin(kind: str, coefficients: tuple[float, ...]) -> str:
     )
 
 
-HELPERS: Final[dict[str, Helper]] = {
+HELPERS: Final[dict[str, Helper]] = LANES | {
     "fmadd": _llvm("fmadd", "llvm.fmuladd", 3),
     "fma": _llvm("fma", "llvm.fma", 3),
     "max_nan": _llvm("max_nan", "llvm.maximum", 2),
@@ -301,6 +290,13 @@ HELPERS: Final[dict[str, Helper]] = {
         "        for argument in builder.function.args:\n"
         '            if isinstance(argument.type, ir.PointerType) and argument.name.endswith(".4"):\n'
         '                argument.add_attribute("noalias")\n'
+        "        return context.get_dummy_value()\n\n"
+        "    return types.void(), generate\n"
+    ),
+    "wide": Helper(
+        '@intrinsic\ndef wide(context):\n    """LLVM uses vectors as wide as the processor has, also where it would prefer narrower ones."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        '        set.add(builder.function.attributes, \'"prefer-vector-width"="512"\')  # llvmlite\'s own list lacks it\n'
         "        return context.get_dummy_value()\n\n"
         "    return types.void(), generate\n"
     ),

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inputs import CASES
+from benchmarks.inputs import CASES, NPBENCH
 from benchmarks.machine import busy_cores, copy_speeds, description, keep_memory
 from benchmarks.measure import Row, measured
 from benchmarks.ours import FLAGS, variants
@@ -33,6 +33,7 @@ from kernel_ir.parser import parse_file
 from kernel_ir.timing import Timing, readable
 
 KERNELS: Final = Path(__file__).resolve().parents[1] / "examples" / "kernels"
+NPBENCH_KERNELS: Final = Path(__file__).resolve().parent / "npbench.kir"
 VARIANTS: Final = ("exact", "written")
 BUSY: Final = 0.1
 """Cores in use by others from which on the times are doubtful: a parallel loop waits for the thread that lost its core."""
@@ -66,8 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times the public kernels: ours against hand-written numba, NumPy, JAX and torch.")
-    parser.add_argument("-k", "--kernels", metavar="NAME", nargs="+", choices=sorted(CASES), help="only these kernels")
+    parser = argparse.ArgumentParser(
+        description="Times the public kernels and those of NPBench: ours against hand-written numba, NumPy, JAX and torch."
+    )
+    parser.add_argument("-k", "--kernels", metavar="NAME", nargs="+", choices=sorted(CASES | NPBENCH), help="only these kernels")
     parser.add_argument("--peers", metavar="NAME", nargs="*", choices=(*VARIANTS, *PEERS), default=list(DEFAULT),
                         help=f"contenders besides ours, of {', '.join((*VARIANTS, *PEERS))} (default: {' '.join(DEFAULT)})")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: whether all works, not how fast it is")
@@ -82,12 +85,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _kernels(chosen: Sequence[str] | None) -> list[Kernel]:
-    found = {kernel.name: kernel for path in sorted(KERNELS.glob("*.kir")) for kernel in parse_file(path).values()}
-    return [found[name] for name in chosen or CASES]
+    files = (*sorted(KERNELS.glob("*.kir")), NPBENCH_KERNELS)
+    found = {kernel.name: kernel for path in files for kernel in parse_file(path).values()}
+    return [found[name] for name in chosen or CASES | NPBENCH]
 
 
 def _row(kernel: Kernel, arguments: argparse.Namespace) -> Row:
-    case = CASES[kernel.name]
+    case = (CASES | NPBENCH)[kernel.name]
     sizes = case.quick if arguments.quick else case.full
     which = signature(kernel)
     ours = variants(kernel, sizes, which)

@@ -163,6 +163,43 @@ def _gemver(rng: np.random.Generator, s: Sizes) -> Inputs:
     return {"alpha": np.float64(1.5), "beta": np.float64(1.2), "a": _normal(rng, n, n, dtype=np.float64)} | vectors
 
 
+def _arcs(rng: np.random.Generator, s: Sizes) -> Inputs:
+    return {name: rng.random(s["N"]) for name in ("theta_1", "phi_1", "theta_2", "phi_2")}
+
+
+def _integers(rng: np.random.Generator, s: Sizes) -> Inputs:
+    arrays = {name: rng.integers(0, 1000, (s["M"], s["N"])) for name in ("array_1", "array_2")}
+    return arrays | {"a": np.int64(4), "b": np.int64(3), "c": np.int64(9)}
+
+
+def _gemm(rng: np.random.Generator, s: Sizes) -> Inputs:
+    shapes = {"c": ("M", "N"), "a": ("M", "K"), "b": ("K", "N")}
+    arrays = {name: _normal(rng, *(s[n] for n in shape), dtype=np.float64) for name, shape in shapes.items()}
+    return {"alpha": np.float64(1.5), "beta": np.float64(1.2)} | arrays
+
+
+def _atax(rng: np.random.Generator, s: Sizes) -> Inputs:
+    return {"a": _normal(rng, s["M"], s["N"], dtype=np.float64), "x": _normal(rng, s["N"], dtype=np.float64)}
+
+
+def _gesummv(rng: np.random.Generator, s: Sizes) -> Inputs:
+    n = s["N"]
+    matrices = {name: _normal(rng, n, n, dtype=np.float64) for name in ("a", "b")}
+    return {"alpha": np.float64(1.5), "beta": np.float64(1.2)} | matrices | {"x": _normal(rng, n, dtype=np.float64)}
+
+
+def _steps(rank: int) -> Draw:
+    def draw(rng: np.random.Generator, s: Sizes) -> Inputs:
+        shape = (s["N"],) * rank
+        return {"tsteps": np.int64(s["tsteps"]), "a": _normal(rng, *shape, dtype=np.float64), "b": _normal(rng, *shape, dtype=np.float64)}
+
+    return draw
+
+
+def _heads(rng: np.random.Generator, s: Sizes) -> Inputs:
+    return {"x": _normal(rng, s["N"], s["H"], s["S"], s["S"])}
+
+
 M = 1 << 20
 
 CASES: dict[str, Case] = {
@@ -214,3 +251,15 @@ CASES: dict[str, Case] = {
     ),
     "gemver": Case({"N": 2000}, {"N": 500}, {"N": 19}, _gemver),
 }
+
+NPBENCH: dict[str, Case] = {
+    "arc_distance": Case({"N": 2 * M}, {"N": M // 8}, {"N": 101}, _arcs),
+    "compute": Case({"M": 2000, "N": 2000}, {"M": 500, "N": 500}, {"M": 11, "N": 13}, _integers),
+    "gemm": Case({"M": 1000, "N": 1100, "K": 1200}, {"M": 200, "N": 220, "K": 240}, {"M": 11, "N": 17, "K": 13}, _gemm),
+    "atax": Case({"M": 4000, "N": 5000}, {"M": 400, "N": 500}, {"M": 11, "N": 13}, _atax),
+    "gesummv": Case({"N": 4000}, {"N": 500}, {"N": 19}, _gesummv),
+    "jacobi_2d": Case({"N": 700, "tsteps": 200}, {"N": 150, "tsteps": 50}, {"N": 17, "tsteps": 3}, _steps(2)),
+    "heat_3d": Case({"N": 70, "tsteps": 100}, {"N": 25, "tsteps": 25}, {"N": 7, "tsteps": 3}, _steps(3)),
+    "softmax_4d": Case({"N": 32, "H": 8, "S": 256}, {"N": 16, "H": 16, "S": 128}, {"N": 2, "H": 3, "S": 7}, _heads),
+}
+"""By the names that they have in NPBench."""

@@ -140,7 +140,8 @@ def _function(module: str, signature: Signature) -> Callable[..., Any]:
     library = module.removesuffix("_peers")
     if module != "naive" and importlib.util.find_spec(library) is None:
         raise Absent(f"{library} is not installed")
-    found = getattr(importlib.import_module(f"benchmarks.{module}"), signature.name, None)
+    public = getattr(importlib.import_module(f"benchmarks.{module}"), signature.name, None)
+    found = public or getattr(importlib.import_module(f"benchmarks.npbench_{library}"), signature.name, None)
     if found is None:
         raise Absent(f"{library} has no natural form of it")
     return found

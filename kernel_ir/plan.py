@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Literal
 
 from kernel_ir.dtypes import DType
-from kernel_ir.nodes import Carry, Expr, Kernel, ReduceKind
+from kernel_ir.nodes import Binder, Carry, Expr, Kernel, ReduceKind
 
 Space = Literal["argument", "output", "global", "local", "shared"]
 """argument, output: the caller's; global: a whole-array temporary; local: private to one iteration of the parallel loops
@@ -156,7 +156,58 @@ class Matmul:
     b: tuple[str, tuple[Expr, ...], bool]
 
 
-Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """CPU: `buffer[indices] = sum(reduction: value)` for all `rows` and `columns`, a block of them at a time in registers.
+
+    A block is `height` rows by `vectors` vectors of `lanes` neighbouring columns. Loads move by one element, or not at all, from one
+    column to the next; ranges of columns and reduction may grow with the row, never shrink. Columns past a row's own may be written.
+    """
+
+    buffer: str
+    indices: tuple[Expr, ...]
+    value: Expr
+    rows: Binder
+    columns: Binder
+    reduction: tuple[Binder, ...]
+    height: int
+    vectors: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTile:
+    """GPU: `buffer[indices] = result` for a rectangle of `rows` by `columns` a block; `result` reads the scalar `total`, which is
+    `sum(reduction: left * right)`.
+
+    The threads of a block stage `depth` terms of `left` (which reads no column) and of `right` (no row) in shared memory, `height` rows
+    and `width` columns of them; each thread keeps `each` (rows, columns) of the totals in registers. `row_block` and `column_block`
+    are the indices of the loops around, which number the rectangles.
+    """
+
+    buffer: str
+    indices: tuple[Expr, ...]
+    result: Expr
+    total: str
+    left: Expr
+    right: Expr
+    rows: Binder
+    columns: Binder
+    reduction: Binder
+    row_block: str
+    column_block: str
+    height: int
+    width: int
+    depth: int
+    each: tuple[int, int]
+
+    @property
+    def threads(self) -> tuple[int, int]:
+        """Threads of a block along the rows and along the columns."""
+        return self.height // self.each[0], self.width // self.each[1]
+
+
+Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul | Tile | BlockTile
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""Source text of the helpers with which an emitted CPU module holds vectors in registers: masked loads and stores, arithmetic, splats.
+
+A vector is a numba type of its own, one LLVM vector. Lanes behind a mask are neither read nor written; a load gives 0 there.
+"""
+
+from typing import Final
+
+from backends.helper import Helper
+
+_TYPES: Final = '''class Lanes(types.Type):
+    """One LLVM vector of numbers or, as a mask, of bits."""
+
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
+        super().__init__(f"{count} lanes of {dtype}")
+
+
+@register_model(Lanes)
+class LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1)}[kind.dtype]
+        super().__init__(manager, kind, ir.VectorType(element, kind.count))
+
+
+def suffix(kind):
+    """How LLVM calls a vector type in the names of its functions."""
+    return f"v{kind.count}f{64 if kind.element == ir.DoubleType() else 32}"
+
+
+def call(builder, name, result, args):
+    """A call of one of LLVM's own functions."""
+    function = ir.FunctionType(result, [x.type for x in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), args)
+
+
+def spread(builder, value, count):
+    """A vector of one value."""
+    nothing = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
+'''
+
+_MEMORY: Final = '''def place(context, builder, signature, args):
+    """The address of an element as one of a vector."""
+    array, index = signature.args[:2]
+    held = context.make_array(array)(context, builder, args[0])
+    indices = [context.cast(builder, x, kind, types.intp) for x, kind in zip(cgutils.unpack_tuple(builder, args[1]), index)]
+    element = cgutils.get_item_pointer(context, builder, array, held, indices, wraparound=False)
+    return element, ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
+
+
+def masked(builder, what, kind, result, args):
+    """A call of LLVM's masked load or store of vectors of a kind."""
+    name = f"llvm.masked.{what}.{suffix(kind)}.p0{suffix(kind)}"
+    return call(builder, name, result, args)
+'''
+
+
+def _arithmetic(name: str, what: str, arity: int, result: str) -> Helper:
+    args = ", ".join("abc"[:arity])
+    return Helper(
+        f'@intrinsic\ndef {name}(context, {args}):\n    """{what}"""\n\n    def generate(context, builder, signature, args):\n'
+        f"        return {result}\n\n    return a({', '.join('a' * arity)}), generate\n",
+        ("lanes",),
+    )
+
+
+LANES: Final[dict[str, Helper]] = {
+    "lanes": Helper(_TYPES),
+    "lanes_in_memory": Helper(_MEMORY, ("lanes",)),
+    "splat": Helper(
+        '@intrinsic(prefer_literal=True)\ndef splat(context, count, value):\n    """A vector of one value."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        "        return spread(builder, args[1], count.literal_value)\n\n"
+        "    return Lanes(value, count.literal_value)(count, value), generate\n",
+        ("lanes",),
+    ),
+    "lanes_below": Helper(
+        '@intrinsic(prefer_literal=True)\ndef lanes_below(context, count, end):\n    """A mask of the lanes whose number is below `end`."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        "        end = spread(builder, args[1], count.literal_value)\n"
+        '        return builder.icmp_signed("<", ir.Constant(end.type, list(range(count.literal_value))), end)\n\n'
+        "    return Lanes(types.boolean, count.literal_value)(count, types.int64), generate\n",
+        ("lanes",),
+    ),
+    "load_lanes": Helper(
+        '@intrinsic\ndef load_lanes(context, array, index, mask):\n    """Neighbouring elements, from the one at `index` on."""\n'
+        "    kind = Lanes(array.dtype, mask.count)\n\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        element, align = place(context, builder, signature, args)\n"
+        "        vector = context.get_value_type(kind)\n"
+        "        parts = [builder.bitcast(element, vector.as_pointer()), align, args[2], ir.Constant(vector, None)]\n"
+        '        return masked(builder, "load", vector, vector, parts)\n\n'
+        "    return kind(array, index, mask), generate\n",
+        ("lanes_in_memory",),
+    ),
+    "store_lanes": Helper(
+        '@intrinsic\ndef store_lanes(context, array, index, mask, value):\n    """Stores to neighbouring elements."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        "        element, align = place(context, builder, signature, args)\n"
+        "        vector = args[3].type\n"
+        "        parts = [args[3], builder.bitcast(element, vector.as_pointer()), align, args[2]]\n"
+        '        masked(builder, "store", vector, ir.VoidType(), parts)\n'
+        "        return context.get_dummy_value()\n\n"
+        "    return types.void(array, index, mask, value), generate\n",
+        ("lanes_in_memory",),
+    ),
+    "add_lanes": _arithmetic("add_lanes", "a + b", 2, "builder.fadd(*args)"),
+    "sub_lanes": _arithmetic("sub_lanes", "a - b", 2, "builder.fsub(*args)"),
+    "mul_lanes": _arithmetic("mul_lanes", "a * b", 2, "builder.fmul(*args)"),
+    "neg_lanes": _arithmetic("neg_lanes", "-a", 1, "builder.fneg(*args)"),
+    "fma_lanes": _arithmetic(
+        "fma_lanes", "a * b + c, rounded once.", 3, "call(builder, f'llvm.fma.{suffix(args[0].type)}', args[0].type, args)"
+    ),
+}  # fmt: skip

@@ -1,0 +1,149 @@
+"""Turns a sum over rows and columns into a tile: a block of both held in registers while the sum runs, as a library's matrix product does.
+
+    s[i, j] = sum(c: q[i, c] * k[c, j])    each k[c, j .. j + 63] is loaded once for 6 rows, each q[i, c] once for 64 columns
+
+Any sum of products, differences or squares will do (convolutions, distances), as long as neighbouring columns lie side by side in memory
+and some operand is the same for all rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from extract.blocks import cut
+from extract.groups import Group, Member
+from extract.machine import Machine
+from extract.names import Names
+from extract.reductions import constant_extent, extents, outermost_reductions
+from extract.sizes import number
+from extract.strides import Orders, Stride, coefficient, stride
+from kernel_ir.dtypes import F32, F64, DType
+from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, IndexRef, Load, Local, ParamRef, Reduce
+from kernel_ir.walk import children, free
+
+OPS: Final = frozenset({"add", "sub", "mul", "neg", "fma"})
+"""What a value may compute, besides squares, cubes, …: one instruction a vector."""
+ROWS: Final = 48
+"""Rows of a block of work: a multiple of every height, few enough that a block's rows of 1024 f32 stay in the second-level cache."""
+BUSY: Final = 12
+"""Accumulators that keep two multiply-add units of latency 4 busy, and half as many again."""
+WORTH: Final = 9
+"""Terms from which on a sum is worth a tile; shorter ones are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A block in registers: `height` rows of `vectors` vectors of `lanes` columns."""
+
+    height: int
+    vectors: int
+    lanes: int
+
+
+Bases = dict[str, tuple[Expr, int]]
+"""For an index that runs inside a block: the block's first value, and its length."""
+Shapes = Callable[[DType, Binder, Binder], Shape]
+"""The shape of a tile's blocks, by dtype, rows and columns."""
+
+
+def shapes(machine: Machine, sizes: Mapping[str, int]) -> Shapes:
+    """Shapes that fill the machine's vector registers, for loops of the sizes given.
+
+    All accumulators, one operand's vectors and two more must fit at once; of the heights that keep both multipliers busy, the one
+    that leaves the fewest rows over.
+    """
+    registers = int(machine.extra["vector_registers"])
+
+    def chosen(dtype: DType, rows: Binder, columns: Binder) -> Shape:
+        lanes = int(machine.extra["tile_bits"]) // dtype.bits
+        vectors = max(1, min(4 if registers >= 32 else 2, -(-_extent(columns, sizes) // lanes)))
+        most = min(12, (registers - vectors - 2) // vectors)
+        extent = max(1, _extent(rows, sizes, 0))
+        heights = range(most, max(1, -(-BUSY // vectors)) - 1, -1)
+        return Shape(min(heights, key=lambda h: -(-extent // h) * h), vectors, lanes)
+
+    return chosen
+
+
+def _extent(b: Binder, sizes: Mapping[str, int], at: int | None = None) -> int:
+    """The length of a range; `at`: of the one at that value of what it reads."""
+    there = sizes if at is None else {**sizes, **dict.fromkeys(free(b.lo) | free(b.hi), at)}
+    return number(b.hi, there) - number(b.lo, there)
+
+
+def tile_rows(r: Reduce, rows: Iterable[Binder], columns: Binder, arrays: Mapping[str, ArrayType], orders: Orders) -> Binder | None:
+    """The loop of `rows` that can be the tile's rows for the sum `r` with `columns` innermost; None where there is no tile."""
+    if r.kind != "sum" or r.dtype not in (F32, F64) or len(r.bodies) != 1:
+        return None
+    if any(columns.index in free(b.lo) | free(b.hi) for b in r.binders):
+        return None
+    if all(constant_extent(b) is not None for b in r.binders) and extents(r.binders) < WORTH:
+        return None
+    (body,) = r.bodies
+    vectors = [x for x in _loads(body) if columns.index in free(x)]
+    plain = all(_plain(x, columns.index, r.dtype, arrays, orders) for x in _loads(body))
+    if not vectors or not plain or not _simple(body, r.dtype):
+        return None
+    inner = (columns, *r.binders)
+    for row in rows:
+        depends = row.index in free(body) and all(_grows(b, row.index) for b in inner)
+        bound = {b.index for b in inner} | {row.index}
+        straight = all(coefficient(i, n) is not None for x in _loads(body) for i in x.indices for n in bound & free(i))
+        if depends and straight and any(row.index not in free(x) for x in vectors):
+            return row
+    return None
+
+
+def _plain(x: Load, column: str, dtype: DType, arrays: Mapping[str, ArrayType], orders: Orders) -> bool:
+    """Whether a load is of the sum's own type, unconditional, and the same or the next element for the next column."""
+    near = stride(x.array, x.indices, column, orders) is not Stride.FAR
+    nested = any(True for i in x.indices for _ in _loads(i))
+    return near and not nested and x.default is None and x.dtype == dtype and arrays[x.array].dtype == dtype
+
+
+def _simple(e: Expr, dtype: DType) -> bool:
+    match e:
+        case Load() | Const() | ParamRef() | Local():
+            return e.dtype == dtype
+        case Call(op="powi", args=(base, Const(value))):
+            return 2 <= int(value) <= 4 and _simple(base, dtype)
+        case Call():
+            return e.op in OPS and e.dtype == dtype and all(_simple(x, dtype) for x in e.args)
+        case _:
+            return False
+
+
+def _grows(b: Binder, row: str) -> bool:
+    """Whether a range starts at one place for all rows, and ends no earlier for a later row."""
+    return row not in free(b.lo) and (row not in free(b.hi) or coefficient(b.hi, row) == 1)
+
+
+def _loads(e: Expr) -> Iterator[Load]:
+    if isinstance(e, Load):
+        yield e
+        return
+    for child in children(e):
+        yield from _loads(child)
+
+
+def row_blocks(group: Group, arrays: Mapping[str, ArrayType], orders: Orders, names: Names) -> tuple[Group, Bases]:
+    """The group with the loop of its tiles' rows cut into blocks that run inside, and where the blocks begin; itself without tiles."""
+    row = _rows_of(group, arrays, orders)
+    if row is None or (free(row.lo) | free(row.hi)) & {b.index for b in group.outer}:
+        return group, {}
+    if any(row.index in free(b.lo) | free(b.hi) for b in group.outer):
+        return group, {}
+    block, inner, base = cut(row, ROWS, names)
+    outer = tuple(block if b is row else b for b in group.outer)
+    members = tuple(Member(m.stmt, (inner, *m.inner)) for m in group.members)
+    return replace(group, outer=outer, members=members), {row.index: (base, ROWS)}
+
+
+def _rows_of(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> Binder | None:
+    for m in group.members:
+        if m.inner and m.stmt.where is None:
+            for r in outermost_reductions(m.stmt.value):
+                row = tile_rows(r, reversed(group.outer), m.inner[-1], arrays, orders)
+                if row is not None and IndexRef(row.index) in m.stmt.indices:
+                    return row
+    return None
