@@ -12,14 +12,13 @@ from typing import Final
 from kernel_ir.fastmath import Flag
 from rewrites.certificates import remember
 from rewrites.guards import Guard
+from rewrites.prove_error import measured
 from rewrites.prove_exact import proof as exact_proof
-from rewrites.prove_points import at_points
-from rewrites.prove_values import assignments
-from rewrites.prove_verdict import Deadline, Outcome, Verdict
+from rewrites.prove_reals import proof as real_proof
+from rewrites.prove_verdict import EXCLUSIONS, Deadline, Outcome, Verdict
 from rewrites.rule import Rule, source_text
 
 SECONDS: Final = 60.0
-EXCLUSIONS: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
 _SCOPE: Final = ("absent", "is_const")
 """Guards about what a term is, not about its value: there is nothing to drop."""
 _LOCK: Final = RLock()
@@ -47,27 +46,18 @@ def check_rule(rule: Rule, seconds: float = SECONDS) -> Verdict:
 
 
 def _proof(rule: Rule, deadline: Deadline) -> Outcome:
+    if rule.within:
+        return measured(rule, deadline)
     if rule.needs - EXCLUSIONS:
-        return _over_the_reals(rule)
+        return real_proof(rule, deadline)
     return exact_proof(rule, deadline)
-
-
-def _over_the_reals(rule: Rule) -> Outcome:
-    total = 0
-    for dtypes in assignments(rule):
-        outcome = at_points(rule, dtypes)
-        if not outcome.proved:
-            return outcome
-        total += outcome.weight
-    return Outcome("proved", "50 digits", f"{total} random points")
 
 
 def _spare_flags(rule: Rule, deadline: Deadline) -> frozenset[Flag]:
     """Flags without which the rule is proved all the same."""
     if not rule.needs or rule.within:
         return frozenset()
-    weaker = [rule.needs - {flag} for flag in sorted(rule.needs, key=str)] if rule.needs <= EXCLUSIONS else [frozenset[Flag]()]
-    return frozenset(flag for fewer in weaker if _proof(replace(rule, needs=fewer), deadline).proved for flag in rule.needs - fewer)
+    return frozenset(flag for flag in rule.needs if _proof(replace(rule, needs=rule.needs - {flag}), deadline).proved)
 
 
 def _words(guard: Guard) -> str:

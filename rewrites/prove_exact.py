@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, DType
-from rewrites.pattern import Apply, Lit, Reduction, subpatterns
+from rewrites.pattern import Apply, Lit, Reduction, Var, subpatterns
+from rewrites.prove_cases import case_by_case
 from rewrites.prove_grid import on_grid
 from rewrites.prove_integers import true_of_integers
 from rewrites.prove_narrow import in_narrow_types
 from rewrites.prove_regroup import regrouped
 from rewrites.prove_small import exhausted
-from rewrites.prove_smt import chooses_zeros, difference
-from rewrites.prove_unroll import Ground, has_reductions, unrolled
+from rewrites.prove_smt import chooses_zeros, difference, same_whatever
+from rewrites.prove_terms import COSTLY_FLOAT
+from rewrites.prove_unroll import BOOLEAN, Ground, has_reductions, unrolled
 from rewrites.prove_values import assignments
 from rewrites.prove_verdict import Deadline, Outcome
 from rewrites.rule import Rule
@@ -82,6 +84,8 @@ def _all(types: Iterable[DType]) -> str:
 
 def _integers(ground: Ground, types: set[DType], deadline: Deadline) -> Outcome:
     bits, whole = "z3 bit vectors", "z3 integers"
+    if same_whatever(ground, deadline):
+        return Outcome("proved", bits, _all(types))
     hard = [
         p
         for side in (ground.rule.lhs, ground.rule.rhs)
@@ -96,16 +100,30 @@ def _integers(ground: Ground, types: set[DType], deadline: Deadline) -> Outcome:
     if not outcome.proved and not outcome.refuted:
         if not hard and true_of_integers(ground, deadline).proved:
             return Outcome("proved", whole, _all(types))
-        return in_narrow_types(ground, deadline)
+        by_cases = case_by_case(ground, deadline)
+        return by_cases if by_cases.status != "unknown" else in_narrow_types(ground, deadline)
     return Outcome("proved", bits, _all(types)) if outcome.proved else outcome
 
 
 def _floats(ground: Ground, types: set[DType], deadline: Deadline) -> Outcome:
+    by_z3 = Outcome("proved", "z3 floats", _all(types))
+    if same_whatever(ground, deadline):
+        return by_z3
+    nodes = [p for side in (ground.rule.lhs, ground.rule.rhs) for p in subpatterns(side)]
+    costly = any(isinstance(p, Apply) and p.op in (*COSTLY_FLOAT, "powi") for p in nodes)
+    several = len({p.name for p in nodes if isinstance(p, Var) and p.type != BOOLEAN and ground.dtypes[p.type].is_float}) > 1
+    small = Outcome("unknown")
+    if costly and several:
+        small = _exhausted(ground, deadline)
+        if small.status != "unknown":
+            return small
     outcome = difference(ground, deadline)
     if outcome.proved:
-        return Outcome("proved", "z3 floats", _all(types))
-    if outcome.refuted:
-        return outcome
+        return by_z3
+    return outcome if outcome.refuted or (costly and several) else _exhausted(ground, deadline)
+
+
+def _exhausted(ground: Ground, deadline: Deadline) -> Outcome:
     zeros = (0.0, -0.0) if chooses_zeros(ground.rule) else (0.0,)
     small = exhausted(ground, deadline, zeros)
     return Outcome("proved", "exhaustive", small.domain) if small.proved else small

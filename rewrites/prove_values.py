@@ -121,8 +121,30 @@ def samples(rule: Rule, dtypes: Mapping[int, DType], count: int = MAX_SAMPLES) -
             shape = [total, *(extent if i in depends[n] else 1 for i in indices)]
             drawn = rng.choice(grids[n], size=shape)
             values[n] = drawn if n in bounds else _mixed(drawn, kinds[n], rng)
+        if not indices:
+            values = _with_cores(values, kinds)
     ranges = {i: np.arange(extent).reshape([1] * axes[i] + [extent] + [1] * (len(indices) - axes[i])) for i in indices}
     return Samples(values, ranges, axes, dtypes)
+
+
+def _with_cores(values: dict[str, Array], kinds: Mapping[str, DType]) -> dict[str, Array]:
+    """The samples and, of few variables, every combination of the values that rules most often forget."""
+    cores = {n: _core(kinds[n]) for n in values}
+    if np.prod([float(len(c)) for c in cores.values()]) > MAX_SAMPLES:
+        return values
+    mesh: list[Array] = list(np.meshgrid(*cores.values(), indexing="ij"))
+    return {n: np.concatenate([m.ravel(), values[n]]) for n, m in zip(values, mesh, strict=True)}
+
+
+def _core(dtype: DType) -> Array:
+    if dtype is BOOL:
+        return np.array([False, True])
+    if dtype.is_float:
+        info = np.finfo(dtype.numpy)
+        some = [0.0, 1.0, 3.0, float(info.smallest_subnormal), float(info.max), np.inf]
+        return np.array([*some, *(-v for v in some), np.nan], dtype.numpy)
+    info = np.iinfo(dtype.numpy)
+    return np.array([0, 1, -1, 2, -2, 3, 7, info.min, info.max, info.max - 1], dtype.numpy)
 
 
 def _extent(rule: Rule) -> int:

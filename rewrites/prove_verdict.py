@@ -10,6 +10,9 @@ from kernel_ir.fastmath import Flag
 CHECKER: Final = 2
 """The checker's version: raise it when it comes to refuse what it accepted, and every certificate is void."""
 
+EXCLUSIONS: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
+"""Flags that rule out values, and license no algebra."""
+
 Status = Literal["proved", "refuted", "unknown"]
 
 

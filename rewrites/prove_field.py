@@ -1,0 +1,312 @@
+"""Turns a rule without reductions into a question of real algebra, for sympy: is left - right zero as a function of its variables?
+
+Each variable is a positive or a negative number; the rule is proved in every case of signs that its guards leave. There roots of
+products, logarithms of products and absolute values have one meaning, and what remains is a rational function of independent
+atoms, which is zero or is not. What has no algebra (`floor`, a cast, a comparison) is an atom of its argument: equal arguments, equal
+values, and nothing more. So are the functions, unless the rule may use their laws. `max(a, b)` is `a + relu(b - a)`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sympy as untyped_sympy
+
+from kernel_ir.dtypes import BOOL, DType
+from kernel_ir.ops import OPS
+from rewrites.guards import Guard
+from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
+from rewrites.prove_unroll import BOOLEAN, Ground
+from rewrites.prove_verdict import Deadline, Outcome
+
+sp: Any = untyped_sympy
+Real = Any  # a sympy expression
+
+MOST_CASES: Final = 64
+LN2, LN10 = (sp.Symbol(f"ln{n}", positive=True) for n in (2, 10))
+_CONSTANTS: Final = {0.6931471805599453: LN2, 1.4426950408889634: 1 / LN2, 2.302585092994046: LN10, 0.4342944819032518: 1 / LN10}
+"""What a rounded constant stands for, where a rule may use another formula of a function."""
+
+
+class Unsupported(Exception):
+    """Something in the rule has no translation."""
+
+
+class _Undefined(Exception):
+    """The side has no real value in this case."""
+
+
+class _Branch(Exception):
+    """The value depends on a condition that was not decided yet."""
+
+
+@dataclass(slots=True)
+class _Field:
+    """One case: the sign of each variable, and the truth of each condition."""
+
+    dtypes: Mapping[int, DType]
+    signs: Mapping[str, int]
+    truths: Mapping[str, bool]
+    functions: bool
+    sums: bool
+    seen: dict[str, Real] = field(default_factory=dict[str, "Real"])
+
+    def dtype(self, t: int) -> DType:
+        return BOOL if t == BOOLEAN else self.dtypes[t]
+
+    def value(self, p: Pattern) -> Real:
+        match p:
+            case Var() if self.dtype(p.type) is BOOL:
+                return self.truth(p.name)
+            case Var() if self.dtype(p.type).is_float:
+                return self.signs[p.name] * sp.Symbol(p.name, positive=True)
+            case Var():
+                return sp.Symbol(p.name, integer=True)
+            case Lit():
+                return self.number(p)
+            case Apply(op="select", args=(c, a, b)):
+                return self.value(a) if self.value(c) else self.value(b)
+            case Apply():
+                return self.applied(p, [self.value(a) for a in p.args])
+            case _:
+                raise Unsupported(str(p))
+
+    def truth(self, name: str) -> bool:
+        if name not in self.truths:
+            raise _Branch(name)
+        return self.truths[name]
+
+    def number(self, p: Lit) -> Real:
+        if isinstance(p.value, bool):
+            return p.value
+        if p.value != p.value or abs(p.value) == float("inf"):
+            raise Unsupported("an infinity or a NaN")
+        if self.functions and abs(p.value) in _CONSTANTS:
+            return _CONSTANTS[abs(p.value)] * (1 if p.value > 0 else -1)
+        return sp.Rational(p.value)
+
+    def applied(self, p: Apply, args: list[Real]) -> Real:
+        dtype = self.dtype(p.type)
+        if p.op in ("and", "or", "not"):
+            return bool(OPS[p.op].numpy(*args))
+        if p.op in ("lt", "le", "gt", "ge", "eq", "ne"):
+            return self.compared(p.op, *args)
+        if OPS[p.op].cast is not None:
+            return self.cast(p, args[0], dtype)
+        if not dtype.is_float:
+            return self.whole(p, args)
+        if p.op in ("add", "sub") and not self.sums:
+            return self.opaque(p.op, *args)
+        if p.op in _ALGEBRA:
+            return _ALGEBRA[p.op](*args)
+        if p.op == "powi":
+            return args[0] ** args[1]
+        if self.functions and p.op in _FUNCTIONS:
+            return _FUNCTIONS[p.op](*args)
+        return self.opaque(p.op, *args)
+
+    def whole(self, p: Apply, args: list[Real]) -> Real:
+        """Integer arithmetic: of numbers alone, or where nothing can wrap because a guard says so."""
+        if all(a.is_Integer for a in args):
+            import numpy as np
+
+            with np.errstate(all="ignore"):
+                return sp.Integer(int(OPS[p.op].numpy(*(self.dtype(p.type).numpy.type(int(a)) for a in args))))
+        return self.opaque(p.op, *args)
+
+    def compared(self, op: str, a: Real, b: Real) -> bool:
+        if op in ("gt", "ge"):
+            return self.compared({"gt": "lt", "ge": "le"}[op], b, a)
+        if op == "ne":
+            return not self.compared("eq", a, b)
+        difference = _normal(a - b)
+        known = {"lt": difference.is_negative, "le": difference.is_nonpositive, "eq": difference.is_zero}[op]
+        return bool(known) if known is not None else self.truth(f"{op} {difference}")
+
+    def cast(self, p: Apply, x: Real, source: DType) -> Real:
+        target, holder = OPS[p.op].cast, self.dtype(p.result)
+        assert target is not None
+        if target is source or (target.is_float and source.is_float and target is holder and target.bits > source.bits):
+            return x
+        exact = not isinstance(x, bool) and x.is_Integer and abs(x) < 2**11
+        if exact and not source.is_float and (target.is_float or target is holder):
+            return x
+        return self.opaque(f"{p.op} {source}", sp.Integer(int(x)) if isinstance(x, bool) else x)
+
+    def opaque(self, op: str, *args: Real) -> Real:
+        """An atom named by its argument's normal form."""
+        normal = [_normal(a) for a in args]
+        if op in OPS and OPS[op].commutative:
+            normal.sort(key=str)
+        return sp.Symbol(f"{op}({', '.join(map(str, normal))})", real=True, **({"positive": True} if op in _POSITIVE else {}))
+
+
+_POSITIVE: Final = ("exp", "exp2", "cosh")
+
+
+def _relu(x: Real) -> Real:
+    """The positive part of x, an atom; for -x, what it is by that of x."""
+    x = _normal(x)
+    if x.is_nonnegative:
+        return x
+    if x.is_nonpositive:
+        return sp.Integer(0)
+    if x.could_extract_minus_sign():
+        return sp.Symbol(f"relu({-x})", nonnegative=True) + x
+    return sp.Symbol(f"relu({x})", nonnegative=True)
+
+
+def _sqrt(x: Real) -> Real:
+    x = sp.factor(x)
+    if x.is_negative:
+        raise _Undefined
+    return sp.sqrt(x)
+
+
+def _log(x: Real) -> Real:
+    x = sp.factor(x)
+    if x.is_nonpositive:
+        raise _Undefined
+    return sp.expand_log(sp.log(x))
+
+
+def _cbrt(x: Real) -> Real:
+    x = sp.factor(x)
+    if x.is_negative:
+        return -sp.cbrt(-x)
+    return sp.cbrt(x) if x.is_nonnegative else sp.Symbol(f"cbrt({_normal(x)})", real=True)
+
+
+def _pow(x: Real, y: Real) -> Real:
+    if y.is_Integer:
+        return x**y
+    if x.is_negative:
+        raise _Undefined
+    return sp.exp(y * _log(x))
+
+
+def _exp(x: Real) -> Real:
+    return sp.exp(sp.expand(x))
+
+
+_ALGEBRA: Final[dict[str, Callable[..., Real]]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "fma": lambda a, b, c: a * b + c,
+    "abs": lambda a: sp.Abs(sp.factor(a)),
+    "max": lambda a, b: a + _relu(b - a),
+    "min": lambda a, b: a - _relu(a - b),
+    "fmax": lambda a, b: a + _relu(b - a),
+    "fmin": lambda a, b: a - _relu(a - b),
+}
+_FUNCTIONS: Final[dict[str, Callable[..., Real]]] = {
+    "sqrt": _sqrt,
+    "rsqrt": lambda a: 1 / _sqrt(a),
+    "cbrt": _cbrt,
+    "hypot": lambda a, b: _sqrt(a**2 + b**2),
+    "pow": _pow,
+    "exp": _exp,
+    "exp2": lambda a: _exp(a * LN2),
+    "expm1": lambda a: _exp(a) - 1,
+    "log": _log,
+    "log2": lambda a: _log(a) / LN2,
+    "log10": lambda a: _log(a) / LN10,
+    "log1p": lambda a: _log(1 + a),
+    "sin": lambda a: sp.sin(sp.expand(a)),
+    "cos": lambda a: sp.cos(sp.expand(a)),
+    "tan": lambda a: sp.sin(sp.expand(a)) / sp.cos(sp.expand(a)),
+    "sinh": lambda a: (_exp(a) - _exp(-a)) / 2,
+    "cosh": lambda a: (_exp(a) + _exp(-a)) / 2,
+    "tanh": lambda a: (_exp(a) - _exp(-a)) / (_exp(a) + _exp(-a)),
+}
+
+
+def _normal(x: Real) -> Real:
+    """A rational function of the atoms, cancelled."""
+    return x if x.is_Atom else sp.cancel(sp.together(sp.expand(x, power_base=False)))
+
+
+def _is_zero(x: Real) -> bool:
+    """Whether it vanishes: its numerator, a polynomial in powers of the atoms, with sin ** 2 as 1 - cos ** 2."""
+    x = sp.expand_trig(x)
+    numerator = sp.numer(sp.together(sp.powdenest(sp.expand(x, power_base=False))))
+    for _ in range(3):
+        numerator = sp.expand(numerator)
+        if numerator == 0:
+            return True
+        numerator = sp.numer(sp.together(numerator.replace(_square_of_sine, _by_cosine)))
+    return sp.expand(numerator) == 0
+
+
+def _square_of_sine(x: Real) -> bool:
+    return x.is_Pow and isinstance(x.base, sp.sin) and x.exp.is_Integer and x.exp >= 2
+
+
+def _by_cosine(x: Real) -> Real:
+    (angle,) = x.base.args
+    return (1 - sp.cos(angle) ** 2) ** (x.exp // 2) * x.base ** (x.exp % 2)
+
+
+def identical(ground: Ground, deadline: Deadline, functions: bool, sums: bool = True) -> Outcome:
+    """Whether the sides are equal over the reals in every case. It proves or gives up."""
+    rule = ground.rule
+    names = sorted({p.name for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Var) and _is_float(p, ground)})
+    positive = {n for g in rule.guards for n in _positive(g)}
+    if len(set(names) - positive) > 6 or not functions:
+        # Without laws of functions a sign matters to abs and comparisons alone, which then stay atoms.
+        positive = positive | (set(names) if not any(_signed(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)) else set())
+    cases = 0
+    for signs in itertools.product(*[(1,) if n in positive else (1, -1) for n in names]):
+        for why in _case(ground, dict(zip(names, signs, strict=True)), {}, functions, sums):
+            cases += 1
+            if why or cases > MOST_CASES or deadline.passed:
+                return Outcome("unknown", why=why or "too many cases")
+    return Outcome("proved")
+
+
+def _case(ground: Ground, signs: Mapping[str, int], truths: Mapping[str, bool], functions: bool, sums: bool) -> Iterator[str]:
+    """For each way to decide the conditions that are met: "", or what is missing."""
+    worker = _Field(ground.dtypes, signs, truths, functions, sums)
+    try:
+        try:
+            left = worker.value(ground.rule.lhs)
+        except _Undefined:
+            yield ""  # what the right side may be there is checked at points
+            return
+        right = worker.value(ground.rule.rhs)
+        if isinstance(left, bool) or isinstance(right, bool):
+            yield "" if left == right else "a condition changes"
+        else:
+            yield "" if _is_zero(left - right) else f"no identity was found{_where(signs)}"
+    except _Branch as branch:
+        for truth in (True, False):
+            yield from _case(ground, signs, {**truths, str(branch): truth}, functions, sums)
+    except _Undefined:
+        yield "the right side is not defined where the left side is"
+    except Unsupported as missing:
+        yield f"no translation of {missing}"
+
+
+def _where(signs: Mapping[str, int]) -> str:
+    negative = [n for n, s in signs.items() if s < 0]
+    return f" for negative {', '.join(negative)}" if negative else ""
+
+
+def _is_float(p: Var, ground: Ground) -> bool:
+    return p.type != BOOLEAN and ground.dtypes[p.type].is_float
+
+
+def _positive(g: Guard) -> Iterator[str]:
+    match g:
+        case Guard("positive" | "nonneg", (Var() as x,)) | Guard("gt" | "ge", (Var() as x, Lit(value=0))):
+            yield x.name
+        case _:
+            pass
+
+
+def _signed(p: Pattern) -> bool:
+    return isinstance(p, Apply) and p.op in ("abs", "lt", "le", "gt", "ge", "eq", "ne")
