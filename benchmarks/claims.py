@@ -10,6 +10,7 @@ import numpy as np
 from kernel_ir.dtypes import DType
 from kernel_ir.evaluate import evaluate_expr
 from kernel_ir.nodes import Binder, Call, Expr, IndexRef, Load, Local, Reduce, const
+from kernel_ir.ops import OPS
 from kernel_ir.walk import subtrees as expressions
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
@@ -153,10 +154,17 @@ def holds(claim: Claim, g: Guard, given: Points) -> Any:
 
 
 def _plain(claim: Claim, p: Pattern, given: Points) -> Any:
-    """A guard's expression in machine arithmetic; of a variable that depends on an index, all its values."""
-    if isinstance(p, Var):
-        return np.asarray(given[p.name])
-    return value_of(claim.expression(p), given)
+    """A guard's expression in machine arithmetic: an axis for the lanes, and one for each index that a variable may depend on."""
+    match p:
+        case Var():
+            array, over = np.asarray(given[p.name]), claim.depends().get(p.name, ())
+            extents = dict(zip(over, array.shape[1:], strict=True))
+            return array.reshape(len(array), *(extents.get(index, 1) for index in claim.indices))
+        case Apply():
+            with np.errstate(all="ignore"):
+                return np.asarray(OPS[p.op].numpy(*(_plain(claim, a, given) for a in p.args)))
+        case _:
+            return value_of(claim.expression(p), given).reshape(-1, *(1 for _ in claim.indices))
 
 
 def _whole(claim: Claim, p: Pattern, given: Points) -> Any:

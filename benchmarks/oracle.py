@@ -6,6 +6,7 @@ rule over float sums is tried where grouping cannot matter: on two terms at most
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -13,12 +14,13 @@ import numpy as np
 from benchmarks.claims import LANE, Claim, Points, holds, scope_of, value_of
 from benchmarks.points import points_for
 from kernel_ir.bounded import BoundedNumbers
-from kernel_ir.dtypes import I64, DType
+from kernel_ir.dtypes import F32, F64, I64, DType
 from kernel_ir.fastmath import Flag, Flags
 from kernel_ir.interpret import Machine, Scope, nesting
 from kernel_ir.nodes import Expr, IndexRef, Load, Local, Reduce
+from kernel_ir.ops import OPS
 from kernel_ir.walk import subtrees as expressions
-from rewrites.pattern import Apply, Pattern, Reduction, subpatterns
+from rewrites.pattern import Apply, Pattern, Reduction, subpatterns, type_of
 from rewrites.rule import Rule, Within
 
 EXACT: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
@@ -30,12 +32,18 @@ def counterexample(rule: Rule, points: int = POINTS) -> str:
     """Where the rule is wrong, in words; empty if no point shows it."""
     used = sorted({t for side in (rule.lhs, rule.rhs) for p in subpatterns(side) for t in _types(p)})
     for chosen in itertools.product(*(rule.types[t] for t in used)):
-        claim = Claim(rule, dict(zip(used, chosen, strict=True)))
+        claim = Claim(rule, dict(zip(used, map(_widest(rule), chosen), strict=True)))
         for lhs, rhs in rule.directions:
             found = _tried(claim, claim.expression(lhs), claim.expression(rhs), points)
             if found:
                 return found
     return ""
+
+
+def _widest(rule: Rule) -> Callable[[DType], DType]:
+    """What to take for a dtype: a claim over the reals shows most at the highest precision, where no cast tells the types apart."""
+    casts = any(isinstance(p, Apply) and OPS[p.op].cast for side in (rule.lhs, rule.rhs) for p in subpatterns(side))
+    return lambda dtype: F64 if rule.needs - EXACT and dtype is F32 and not casts else dtype
 
 
 def _types(p: Pattern) -> tuple[int, ...]:
@@ -81,7 +89,7 @@ def _agree_really(rule: Rule, left: Expr, right: Expr, given: Points) -> Any:
     (a, ea), (b, eb) = (_true_value(e, given, rule.needs) for e in (left, right))
     with np.errstate(all="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
-        near = np.abs(a - b) <= (ea + eb) * 1.01 + _stated(rule.within, a, left.dtype) if a.dtype.kind == "f" else same
+        near = np.abs(a - b) <= (ea + eb) * 1.01 + _stated(rule.within, a, _narrowest(rule)) if a.dtype.kind == "f" else same
     unknown = np.isinf(ea) | np.isinf(eb)
     if unknown.any() and a.dtype.kind == "f":
         # Nothing overflows at points in general position: a right side that is infinite or NaN is undefined there.
@@ -90,11 +98,16 @@ def _agree_really(rule: Rule, left: Expr, right: Expr, given: Points) -> Any:
     return same | near | unknown
 
 
-def _stated(within: Within | None, value: Any, dtype: DType) -> Any:
+def _narrowest(rule: Rule) -> Any:
+    """The least precise float type that the left side may have: an error in ulp is stated for each."""
+    return min((t.numpy for t in rule.types[type_of(rule.lhs)] if t.is_float), key=lambda t: t.itemsize)
+
+
+def _stated(within: Within | None, value: Any, dtype: Any) -> Any:
     """How far an approximation says that it may lie from its left side."""
     if within is None:
         return 0.0
-    scale = {"": np.ones_like(value), "relative": np.abs(value), "ulp": np.spacing(np.abs(value).astype(dtype.numpy))}[within.unit]
+    scale = {"": np.ones_like(value), "relative": np.abs(value), "ulp": np.spacing(np.abs(value).astype(dtype))}[within.unit]
     return within.error * scale
 
 

@@ -48,6 +48,10 @@ def _drawn(claim: Claim, rng: Any, real: bool, piece: int) -> Points:
             points[name] = rng.integers(-4, 5, shape).astype(dtype.numpy)
         else:
             points[name] = _floats(rng, shape, dtype)
+        if depends[name] and dtype is not BOOL and name not in bounds:
+            # A guard on every element would hold too rarely: in some lanes all have one sign.
+            positive = rng.random((count, *(1 for _ in depends[name]))) < 0.3
+            points[name] = np.where(positive, np.abs(points[name]), points[name])
     return points
 
 
