@@ -7,6 +7,7 @@ from typing import Final
 
 from backends.cuda_expr import TYPES, Expressions, constant
 from backends.cuda_prelude import helper_name
+from backends.cuda_tile import tile_lines
 from extract.intervals import Ranges, greatest, least, nonnegative, with_binder
 from extract.reductions import over_nothing
 from kernel_ir.dtypes import BOOL, I32, I64, DType
@@ -16,6 +17,7 @@ from kernel_ir.plan import (
     Accumulator,
     Alloc,
     Barrier,
+    BlockTile,
     Combine,
     FoldLoop,
     Join,
@@ -27,6 +29,7 @@ from kernel_ir.plan import (
     Matmul,
     Node,
     Store,
+    Tile,
     When,
 )
 
@@ -169,7 +172,12 @@ class KernelBody:
                 self._fold(node)
             case Barrier(scope):
                 self.line("cuda.syncthreads()" if scope == "block" else "cuda.syncwarp()")
-            case Alloc() | Leave() | Matmul():
+            case BlockTile():
+                shared, lines = tile_lines(node, self.e)
+                self.shared += shared
+                for text in lines:
+                    self.line(text)
+            case Alloc() | Leave() | Matmul() | Tile():
                 raise TargetError(f"a plan for CUDA holds a {type(node).__name__.lower()}, which it cannot run")
 
     def _block(self, head: str, body: Sequence[Node]) -> None:

@@ -14,10 +14,11 @@ from extract.fuse import expressions_of
 from extract.machine import Machine
 from extract.sizes import number
 from extract.strides import Stride, stride
+from extract.tile_cuda import near
 from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, Unit
-from kernel_ir.plan import Buffer, Combine, FoldLoop, Join, Launch, Loop, LoopKind, Node, Plan, Store, When
+from kernel_ir.plan import BlockTile, Buffer, Combine, FoldLoop, Join, Launch, Loop, LoopKind, Node, Plan, Store, When
 from kernel_ir.walk import free, subtrees
 
 WARP: Final = 32
@@ -141,6 +142,8 @@ class _Walker:
                         self._op("exp", values[0].dtype, 2 * runs, 2 * each)
                 case Join():
                     self._join(node, runs, each)
+                case BlockTile():
+                    self._tile(node, runs)
                 case When():
                     self._nodes(node.body, runs, each)
                     self._nodes(node.otherwise, runs, each)
@@ -168,6 +171,36 @@ class _Walker:
         self._nodes(loop.body, inner, per_thread)
         if loop.kind is not LoopKind.THREAD:
             self.serial.pop()
+        self.lane = lane
+
+    def _tile(self, tile: BlockTile, runs: float) -> None:
+        """A tile that every block runs: staging through shared memory, products in registers, results."""
+        terms = max(1, number(tile.reduction.hi, self.sizes))
+        steps = -(-terms // tile.depth)
+        for b in (tile.rows, tile.columns, tile.reduction):
+            self.extents[b.index] = max(1, number(b.hi, self.sizes))
+            self.sizes[b.index] = self.extents[b.index] // 2
+        lane = self.lane
+        for value, length, across in ((tile.left, tile.height, tile.rows.index), (tile.right, tile.width, tile.columns.index)):
+            share = tile.depth * length * steps / self.launch.threads
+            self.lane = tile.reduction.index if near(value, tile.reduction.index, self.orders) else across
+            self._expression(value, runs * share, share, set())
+            self.tally.unit("address", runs * share * 4 * ADDRESS_OPS * self._i32())
+        products = tile.each[0] * tile.each[1]
+        for op in ("mul", "add"):
+            self._op(op, tile.left.dtype, runs * products * terms, 0.0)
+        # One read of shared memory takes a cycle for each 128 different bytes that a warp asks for.
+        along = min(WARP, tile.threads[1])
+        asked = (tile.each[0] * WARP // along, tile.each[1] * along)
+        cycles = sum(-(-n * tile.left.dtype.itemsize // 128) for n in asked)
+        self.tally.sectors += runs / WARP * terms * max(sum(tile.each) / 2, cycles) * 4
+        self.tally.unit("loop", runs * terms * (sum(tile.each) + LOOP_OPS) * self._i32())
+        self.tally.chain += (
+            steps * (self.machine.extra["far_latency"] + 2 * self.machine.extra["near_latency"]) + terms * self.machine.latency
+        )
+        self.lane = tile.columns.index
+        self._expression(tile.result, runs * products, products, set())
+        self._access(tile.buffer, tile.indices, runs * products, products, store=True)
         self.lane = lane
 
     def _fold(self, node: FoldLoop, runs: float, each: float) -> None:

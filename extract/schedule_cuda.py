@@ -16,6 +16,7 @@ from extract.lower_cuda import Team, ThreadLowering
 from extract.names import Names
 from extract.sizes import extent_of
 from extract.strides import access_cost
+from extract.tile_cuda import SHAPES, TileShape, tiled
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as
 from kernel_ir.nodes import (
     ArrayType,
@@ -40,6 +41,8 @@ from kernel_ir.walk import free, statements, subtrees
 Share = Literal["point", "warp", "block", "nearest"]
 """Who runs an iteration of the outer loops; nearest: for each group, a warp or a thread, by which reads memory more closely."""
 MAPPINGS: Final[tuple[Share, ...]] = ("nearest", "point", "warp", "block")
+PRODUCTS: Final = ("plain", *SHAPES)
+"""How sums of products run: like any sum, or in tiles of shared memory."""
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "equal", "none")
 THREADS: Final[dict[Literal["point", "warp"], int]] = {"point": 256, "warp": 128}
 _TEAMS: Final[dict[Share, Team | None]] = {"point": None, "warp": "warp", "block": "block"}
@@ -48,7 +51,8 @@ ATOMIC: Final = (I32, I64, F32, F64)
 _JOINED: Final[dict[AssignOp, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
 _WORDS: Final = """
     bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
-    np other part place point points rest row seen swapped found thread types value uint16 uint32 uint64 uint8 warp wide
+    np other part place point points rest row seen swapped found thread types value
+    first_row first_column row_part column_part start term item totals left right u v uint16 uint32 uint64 uint8 warp wide
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
@@ -62,16 +66,24 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[P
     plans: dict[tuple[Step, ...], Plan] = {}
     for fusion in FUSIONS:
         found = grouping(kernel, fusion)
-        for mapping in MAPPINGS:
-            plan = _plan(kernel, found, target, mapping, sizes, (("fusion", fusion), ("map", mapping)))
+        choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in SHAPES)]
+        for mapping, products in choices:
+            schedule = (("fusion", fusion), ("map", mapping), ("products", products))
+            plan = _plan(kernel, found, target, mapping, SHAPES.get(products), sizes, schedule)
             plans.setdefault(plan.steps, plan)
     return tuple(plans.values())
 
 
 def _plan(
-    kernel: Kernel, found: Grouping, target: str, mapping: Share, sizes: Mapping[str, int], schedule: tuple[tuple[str, str], ...]
+    kernel: Kernel,
+    found: Grouping,
+    target: str,
+    mapping: Share,
+    shape: TileShape | None,
+    sizes: Mapping[str, int],
+    schedule: tuple[tuple[str, str], ...],
 ) -> Plan:
-    builder = _Builder(kernel, found, mapping, sizes)
+    builder = _Builder(kernel, found, mapping, shape, sizes)
     steps = (*builder.starts(), *builder.steps(found.work))
     return Plan(kernel, target, builder.buffers(), steps, schedule)
 
@@ -79,9 +91,10 @@ def _plan(
 class _Builder:
     """Makes the launches of one plan."""
 
-    def __init__(self, kernel: Kernel, found: Grouping, mapping: Share, sizes: Mapping[str, int]) -> None:
+    def __init__(self, kernel: Kernel, found: Grouping, mapping: Share, shape: TileShape | None, sizes: Mapping[str, int]) -> None:
         self.kernel = kernel
         self.mapping: Share = mapping
+        self.shape = shape
         self.sizes = sizes
         self.temps = found.temps
         self.arrays: dict[str, ArrayType] = {**kernel.arrays, **{p.name: p.type for p in found.temps}}
@@ -175,6 +188,9 @@ class _Builder:
         team = self._team(group)
         name = group.members[-1].stmt.target
         names = self._names(group.outer)
+        tile = None if self.shape is None else tiled(group, self.shape, names)
+        if tile is not None and self.shape is not None:
+            return Launch(name, tile, self.shape.threads)
         lowering = ThreadLowering(group, self.scalars, names, team, self._extent)
         parallel, serial = _split(group.outer)
         nodes = lowering.nodes()

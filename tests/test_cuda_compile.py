@@ -112,6 +112,28 @@ def test_machine_code_has_no_spills_and_few_instructions() -> None:
 
 
 @needs_cuda
+@pytest.mark.skipif(not nvdisasm_here(), reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+@pytest.mark.parametrize("machine", ["sm_80", "sm_90"])
+def test_a_tile_stays_in_registers_and_reads_shared_memory_wide(machine: str) -> None:
+    from backends.cuda import build
+    from backends.cuda_compile import instruction_counts, sass
+
+    matmul = kir.parse_file(KERNELS / "contractions.kir")["matmul"]
+    from extract.schedule_cuda import cuda_plans
+
+    found = {dict(p.schedule)["products"]: p for p in cuda_plans(matmul, f"cuda:{machine}", dict.fromkeys("MNK", 1024))}
+    for products, totals, registers in (("tile128", 64, 128), ("tile64", 16, 72), ("tile32", 4, 64)):
+        run = build(replace(found[products], fast_math=frozenset({"contract"})), f"cuda:{machine}")
+        (cubin,) = run.cubins().values()
+        assert (cubin.stack, cubin.spill_stores, cubin.spill_loads) == (0, 0, 0)
+        assert cubin.registers <= registers
+        instructions = sass(cubin.code)
+        counts = instruction_counts(instructions)
+        assert counts["FFMA"] % totals == 0
+        assert counts["LDS"] * 4 <= counts["FFMA"] * (2 if totals > 4 else 2.1)
+        assert totals == 4 or {name for name in instructions if name.startswith("LDS")} == {"LDS.128"}
+
+
 def test_a_call_without_a_gpu_says_what_to_do() -> None:
     from backends.cuda import build
     from backends.cuda_compile import gpu_present

@@ -62,6 +62,12 @@ kernel doubled(x: f32[R, C]) -> (y: f32[R, C]) {
   u[r, c] = x[r, c] / sqrt(n[r] + 1.0)
   y[r, c] = u[r, c] + max(k: u[r, k])
 }
+kernel batched(a: f16[B, M, K], b: f32[B, N, K], s: f32[N]) -> (c: f32[B, M, N]) {
+  c[q, i, j] = max(sum(k: a[q, i, k] * b[q, j, k]) + s[j], 0.0)
+}
+kernel gathered(x: f64[M, K], w: f64[V, N], at: i32[K]) -> (y: f64[N, M] @ cols) where 0 <= at, at < V {
+  y[j, i] = sum(k: exp(x[i, k] * 0.1) * w[at[k], j])
+}
 kernel index_words(index: f32[N], lane: f32[N], points: f32) -> (thread: f32[N]) { thread[row] = index[row] + lane[row] * points }
 """
 
