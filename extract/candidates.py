@@ -127,7 +127,7 @@ def _selection(search: "_Search", frozen: Frozen, rules: Sequence[Rule], budget:
 def _story(saturation: Saturation) -> Iterator[str]:
     if saturation.stop not in (Stop.SATURATED, Stop.ITERATIONS):
         grew = ", ".join(saturation.growing)
-        yield f"saturation stopped at its limit of {saturation.stop.value}; the rules that matched most: {grew}"
+        yield f"saturation stopped at its limit of {saturation.stop.value}; the rules that grew the e-graph most: {grew}"
 
 
 class _Search:

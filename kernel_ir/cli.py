@@ -105,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     _optimizing(optimize)
     optimize.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
     optimize.add_argument("--emit", choices=("kir", "python", "ptx"), default="kir", help="what to write (default kir)")
-    optimize.add_argument("--explain", action="store_true", help="say what was done, and why, on standard error")
+    optimize.add_argument(
+        "--explain", action="store_true", help="say on standard error what was done: every step, and what it saved"
+    )
+    optimize.add_argument("--chain", metavar="OUT", help="write these steps to a file that `kir replay` checks")
+    optimize.add_argument("--verify-chain", action="store_true", help="replay the steps before writing anything")
     optimize.add_argument("--no-check", action="store_true", help="do not check the result against the original before writing it")
     _json(optimize)
 
@@ -130,6 +134,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--replay", metavar="FILE", help="run one saved counterexample instead of drawing")
     check.add_argument("--save", metavar="FILE", default=None, help="where to write a counterexample (default NAME.counterexample.npz)")
     _json(check)
+
+    replay = commands.add_parser(
+        "replay",
+        help="check the steps of an optimization",
+        description="""Replays a chain that `kir optimize --chain` wrote, on plain terms and without an e-graph: each step's rule is found
+        in its book and matched at its place, its guards are judged from the term, its flags must be the chain's, and both sides are
+        computed on drawn inputs. Writes the kernels at the ends; refuses the file at the first step that does not hold, and says why.""",
+    )
+    replay.add_argument("file", metavar="FILE", help="a chain file, or - for standard input")
+    replay.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book that the steps use; may be given again")
+    _json(replay)
 
     run = commands.add_parser("run", help="run a kernel on this machine", description="Runs the optimized kernel.")
     run.add_argument("file", metavar="FILE")
@@ -171,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
 _HOME: Final = {
     "optimize": "kernel_ir.cli_optimize",
     "emit": "kernel_ir.cli_optimize",
+    "replay": "kernel_ir.cli_replay",
     "check": "kernel_ir.cli_check",
     "fuzz": "kernel_ir.cli_check",
     "run": "kernel_ir.cli_run",

@@ -7,6 +7,8 @@ from backends.target import target
 from kernel_ir.cli_common import check_sizes_known, chosen, console, read_module, sizes, sizes_of, working, write_json, write_out
 from kernel_ir.compiled import ptx_text, source_text
 from kernel_ir.errors import UsageError
+from kernel_ir.explain import chain_json
+from kernel_ir.explain import replay as replayed
 from kernel_ir.fastmath import flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.optimizer import optimize as optimized
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
 def optimize(arguments: argparse.Namespace) -> int:
     """`kir optimize FILE`: writes the optimized kernels, or their code."""
     results = results_of(arguments)
+    if arguments.verify_chain:
+        for result in results:
+            replayed(result.chain, arguments.rules)
+    if arguments.chain:
+        write_out(chain_json([r.chain for r in results]), arguments.chain)
     if arguments.json:
-        write_json({"file": arguments.file, "kernels": [result_json(r) for r in results]})
+        write_json({"file": arguments.file, "kernels": [result_json(r, arguments.explain) for r in results]})
         if arguments.output:
             write_out(_text(results, arguments.emit), arguments.output)
     else:

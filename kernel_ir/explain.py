@@ -8,6 +8,7 @@ True
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,27 @@ from rewrites.rule import Rule
 
 if TYPE_CHECKING:
     from kernel_ir.optimizer import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """A rule, and the predicted cycles between the result and the cheapest form found that it took no part in."""
+
+    rule: str
+    cycles: float
+
+
+def savings(result: "Result") -> tuple[Saving, ...]:
+    """What each rule of the result's chain saved, most first. Raises ChainError where there is no chain."""
+    forms: list[tuple[frozenset[str], float]] = [(frozenset(), result.baseline_cycles)]
+    before = frozenset[str]()
+    for number, one in enumerate(result.rounds):
+        made = {c.kernel: before.union(c.rules) for c in one.found.candidates}
+        forms += [(made[c.kernel], cycles) for c, cycles in zip(one.found.candidates, one.costs, strict=True)]
+        if number + 1 < len(result.rounds):
+            before = made[result.rounds[number + 1].kernel]
+    found = [Saving(rule, min(cycles for rules, cycles in forms if rule not in rules) - result.cycles) for rule in result.chain.rules]
+    return tuple(sorted(found, key=lambda s: (-s.cycles, s.rule)))
 
 
 def chain_of(result: "Result") -> Chain:

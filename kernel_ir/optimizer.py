@@ -29,6 +29,7 @@ from rewrites.saturate import Budget
 
 if TYPE_CHECKING:
     from kernel_ir.compiled import Compiled
+    from kernel_ir.explain import Saving
     from rewrites.chain import Chain
 
 ROUNDS: Final = 4
@@ -131,6 +132,13 @@ class Result:
         from kernel_ir.explain import chain_of
 
         return chain_of(self)
+
+    @property
+    def savings(self) -> "tuple[Saving, ...]":
+        """For each rule of the chain the predicted cycles between the result and the cheapest form found that it took no part in."""
+        from kernel_ir.explain import savings
+
+        return savings(self)
 
     @property
     def report(self) -> str:

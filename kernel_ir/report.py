@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kernel_ir.fastmath import flags_text
+from rewrites.chain import ChainError
 
 if TYPE_CHECKING:
     from kernel_ir.error_budget import Accuracy
@@ -25,6 +26,7 @@ def explanation(result: "Result") -> str:
         f"  rules: {', '.join(result.rules) or 'none: the kernel as written is the cheapest form found'}",
     ]
     lines += [f"  {line}" for line in _error_lines(result)]
+    lines += [f"  {line}" for line in _chain_lines(result)]
     for number, one in enumerate(result.rounds, 1):
         lines += [f"  round {number}: {line}" for line in _round_lines(one)]
     lines.append("  candidates, by predicted cycles:")
@@ -44,9 +46,22 @@ def _round_lines(one: "Round") -> list[str]:
     s = found.saturation
     lines = [f"{s.stop.value} after {len(s.sizes)} steps, e-nodes {' → '.join(map(str, s.sizes))}; {len(found.candidates)} candidates"]
     if s.growing:
-        counts = dict(s.matches)
-        lines.append("a limit stopped it; the rules that grew the graph: " + ", ".join(f"{name} ({counts[name]})" for name in s.growing))
+        lines.append("a limit stopped it; the rules that grew the graph most:")
+        lines += [f"  {g.nodes:8} e-nodes in {g.matches} matches: {g.rule}" for g in s.growth[:8]]
     return lines
+
+
+def _chain_lines(result: "Result") -> list[str]:
+    """Each step from the kernel as written to the result, and what each rule saved."""
+    try:
+        chain = result.chain
+    except ChainError as error:
+        return [f"steps: not found: {error.message}"]
+    if not chain.steps:
+        return []
+    saved = [f"{one.rule}: {one.cycles:.4g} cycles" for one in result.savings]
+    lines = ["steps, from the kernel as written to the result:", *(f"  {line}" for line in str(chain).splitlines())]
+    return [*lines, "saved against the cheapest form found without each rule:", *(f"  {line}" for line in saved)] if saved else lines
 
 
 def _error_lines(result: "Result") -> list[str]:
@@ -82,9 +97,10 @@ def _first_statements(kernel: object) -> str:
     return body if len(body) <= 110 else body[:107] + "…"
 
 
-def result_json(result: "Result") -> dict[str, Any]:
-    """The documented JSON of one result: no clock in it, so that the same input gives the same bytes."""
+def result_json(result: "Result", explain: bool = False) -> dict[str, Any]:
+    """The documented JSON of one result: no clock in it, so that the same input gives the same bytes. `explain` adds its steps."""
     return {
+        **(_explained_json(result) if explain else {}),
         "name": result.original.name,
         "target": result.target.name,
         "fast_math": sorted(map(str, result.fast_math)),
@@ -109,8 +125,22 @@ def _accuracy_json(found: "Accuracy") -> dict[str, Any]:
     return {"elements": found.elements, "error": asdict(found.form), "as_written": asdict(found.original), "excess": worst}
 
 
+def _explained_json(result: "Result") -> dict[str, Any]:
+    try:
+        steps = [{"rule": s.name, "kind": s.kind, "back": s.back, "shown": s.shown} for s in result.chain.steps]
+    except ChainError as error:
+        return {"steps": None, "steps_missing": error.message}
+    return {"steps": steps, "saved": {one.rule: one.cycles for one in result.savings}}
+
+
 def _round_json(one: "Round") -> dict[str, Any]:
     s = one.found.saturation
     if s is None:
         return {"stop": "not run", "notes": list(one.found.notes)}
-    return {"stop": s.stop.value, "e_nodes": list(s.sizes), "matches": dict(s.matches), "held_back": list(s.banned)}
+    return {
+        "stop": s.stop.value,
+        "e_nodes": list(s.sizes),
+        "matches": dict(s.matches),
+        "growth": {g.rule: g.nodes for g in s.growth},
+        "held_back": list(s.banned),
+    }

@@ -13,6 +13,7 @@ import numpy as np
 from kernel_ir.compare import Mismatch, comparison
 from kernel_ir.dtypes import BOOL, F32, I32, I64, U8, DType
 from kernel_ir.evaluate import evaluate_expr
+from kernel_ir.fastmath import NONE
 from kernel_ir.inputs import Inputs, sampled
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, IndexRef, Kernel, Load, Local, Param, SizeRef, const
 from kernel_ir.walk import free, substitute, subtrees
@@ -71,7 +72,7 @@ class _Points:
             return None
         self._arrays(rng, before, after)
         a, b = (self._kernel(self._given(e, frozenset(names)), before.dtype) for e in (before, after))
-        needs = frozenset() if self.taken.rule is None else self.taken.rule.needs
+        needs = NONE if self.taken.rule is None else self.taken.rule.needs
         return comparison(a, b, needs, _tolerance(self.taken)).mismatch(Inputs(self.values, {**self.inputs.sizes, POINT: points}, {}))
 
     def _points(self, names: list[str], carried: Mapping[str, DType], rng: Any) -> int | None:

@@ -35,6 +35,10 @@ class Step:
     after: int = -1
     paths: tuple[tuple[int, ...], ...] = ()
 
+    def __str__(self) -> str:
+        what = f"{self.kind} {self.name}" if self.kind in ("inline", "store") else self.name
+        return f"{what}{' (backwards)' if self.back else ''}  {self.shown}"
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -67,7 +71,7 @@ class Chain:
         return tuple(dict.fromkeys(step.name for step in self.steps if step.kind == "rule"))
 
     def __str__(self) -> str:
-        lines = [f"{n:3}. {s.name}{' (backwards)' if s.back else ''}  {s.shown}" for n, s in enumerate(self.steps, 1)]
+        lines = [f"{n:3}. {s}" for n, s in enumerate(self.steps, 1)]
         return "\n".join(lines) or "no step: the kernel as written"
 
 

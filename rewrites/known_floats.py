@@ -58,7 +58,7 @@ class Floats:
             return _literal(float(Const(int(term.args[1]), F64).value))
         if term.name in ("c_f32", "c_f64", "c_f16", "c_bf16") and term.code <= 2:
             low, high = self.integer(term.children[0])
-            return {"Finite"} | ({"NonNeg"} if low >= 0 else set()) | ({"NonZero"} if low > 0 or high < 0 else set())
+            return _true(Finite=True, NonNeg=low >= 0, NonZero=low > 0 or high < 0)
         if term.name.startswith("R_"):
             return self._reduction(op, term)
         if not term.name.startswith(("f_", "c_")) or term.name in ("f_lt", "f_le", "f_gt", "f_ge", "f_eq", "f_ne"):
@@ -71,14 +71,13 @@ class Floats:
         a = of[0]
         found: set[str] = set()
         if len(of) == 1:
-            found |= {"NotNan"} if op in _UNARY_NOTNAN and "NotNan" in a else set()
-            found |= (
-                {"Finite"}
-                if (op in _UNARY_FINITE and "Finite" in a) or (op in _BOUNDED and op not in ("sin", "cos", "asin") and "NotNan" in a)
-                else set()
+            settles = op in _BOUNDED and op not in ("sin", "cos", "asin")  # these are NaN at infinities, or beyond 1
+            found |= _true(
+                NotNan=op in _UNARY_NOTNAN and "NotNan" in a,
+                Finite=(op in _UNARY_FINITE and "Finite" in a) or (settles and "NotNan" in a),
+                NonNeg=op in _ALWAYS_NONNEG or (op in _KEEPS_NONNEG and "NonNeg" in a),
+                NonZero=op in ("neg", "abs", "sqrt") and "NonZero" in a,
             )
-            found |= {"NonNeg"} if op in _ALWAYS_NONNEG or (op in _KEEPS_NONNEG and "NonNeg" in a) else set()
-            found |= {"NonZero"} if op in ("neg", "abs", "sqrt") and "NonZero" in a else set()
             if (op in ("exp", "exp2") and {"NonNeg", "NotNan"} <= a) or (op == "cosh" and "NotNan" in a):
                 found |= {"Positive"}
             if op == "sqrt" and "NonNeg" in a:
@@ -101,24 +100,21 @@ class Floats:
                 return shared | other | ({"Positive"} if positive else set())
             case "mul":
                 square = term.children[0] == term.children[1]
-                nonneg = {"NonNeg"} if square or all("NonNeg" in x for x in of) else set[str]()
-                fine = all("Finite" in x for x in of) or all("Positive" in x for x in of) or (square and "NotNan" in of[0])
-                # Positive times infinity is infinity; only 0 * inf is NaN.
-                return nonneg | (
-                    {"NotNan"} if fine and (square or all("Finite" in x for x in of) or all("Positive" in x for x in of)) else set()
-                )
+                # Positive times infinity is infinity: only 0 * inf is NaN.
+                notnan = any(all(name in x for x in of) for name in ("Finite", "Positive")) or (square and "NotNan" in of[0])
+                return _true(NonNeg=square or all("NonNeg" in x for x in of), NotNan=notnan)
             case "add":
                 nonneg = all("NonNeg" in x for x in of)
                 notnan = all("NotNan" in x for x in of)
                 positive = nonneg and notnan and any("Positive" in x for x in of)
                 finite = all("Finite" in x for x in of)
-                return {n for n, yes in (("NonNeg", nonneg), ("NotNan", finite or (nonneg and notnan)), ("Positive", positive)) if yes}
+                return _true(NonNeg=nonneg, NotNan=finite or (nonneg and notnan), Positive=positive)
             case "sub":
                 return {"NotNan"} if all("Finite" in x for x in of) else set()
             case "div":
                 nonneg = "NonNeg" in of[0] and "Positive" in of[1]
                 notnan = "NotNan" in of[0] and {"NonZero", "Finite"} <= of[1]
-                return {n for n, yes in (("NonNeg", nonneg), ("NotNan", notnan)) if yes}
+                return _true(NonNeg=nonneg, NotNan=notnan)
             case "fma":
                 square = term.children[0] == term.children[1]
                 return {"NonNeg"} if "NonNeg" in of[2] and (square or {"NonNeg"} <= of[0] & of[1]) else set()
@@ -136,11 +132,11 @@ class Floats:
         body = self.known(term.children[-1])
         match kind:
             case "sum":
-                return ({"NonNeg"} if "NonNeg" in body else set()) | ({"NotNan"} if {"NonNeg", "NotNan"} <= body else set())
+                return _true(NonNeg="NonNeg" in body, NotNan={"NonNeg", "NotNan"} <= body)
             case "expsum":
-                return {"NonNeg"} if "NonNeg" in body else set()
+                return _true(NonNeg="NonNeg" in body)
             case "max" | "min":
-                return set(body & {"NotNan", "NonZero"}) | ({"NonNeg"} if kind == "min" and "NonNeg" in body else set())
+                return set(body & {"NotNan", "NonZero"}) | _true(NonNeg=kind == "min" and "NonNeg" in body)
             case _:
                 return set()
 
@@ -204,7 +200,11 @@ class Floats:
 
 
 def _literal(value: float) -> set[str]:
-    names = {"NotNan": not math.isnan(value), "Finite": math.isfinite(value), "NonNeg": math.copysign(1, value) > 0, "NonZero": value != 0}
+    return _true(NotNan=not math.isnan(value), Finite=math.isfinite(value), NonNeg=math.copysign(1, value) > 0, NonZero=value != 0)
+
+
+def _true(**names: bool) -> set[str]:
+    """The names of what is true."""
     return {name for name, yes in names.items() if yes}
 
 
@@ -228,7 +228,16 @@ def _wider(low: float, high: float) -> Interval:
 
 def _rising(f: str, low: float, high: float) -> Interval:
     """The image of an interval under exp, exp2 or sqrt, whose results may be a few ulp off and underflow to zero."""
-    apply = {"exp": math.exp, "exp2": lambda x: 2.0**x, "sqrt": lambda x: math.sqrt(max(0.0, x))}[f]
-    bottom = 0.0 if low < -80 else apply(min(low, 80.0)) * (1 - 1e-5)
-    top = math.inf if high > 80 and f != "sqrt" else apply(high) * (1 + 1e-5) if math.isfinite(high) else math.inf
+    bottom = 0.0 if f != "sqrt" and low < -80 else _applied(f, min(low, 80.0)) * (1 - 1e-5)
+    top = math.inf if not math.isfinite(high) or (f != "sqrt" and high > 80) else _applied(f, high) * (1 + 1e-5)
     return bottom, top
+
+
+def _applied(f: str, x: float) -> float:
+    match f:
+        case "exp":
+            return math.exp(x)
+        case "exp2":
+            return math.pow(2.0, x)
+        case _:
+            return math.sqrt(max(0.0, x))

@@ -177,7 +177,7 @@ def proof(known: Known, graphs: Sequence[Frozen], goals: Sequence[tuple[int, int
             search.classes.add(number)
     for fact in known.facts:
         if fact.name == "union":
-            search.unite(*fact.terms, FACT)
+            search.unite(fact.terms[0], fact.terms[1], FACT)
     search.homes.settle(classes.nodes())
     for pair in goals:
         for number in pair:
@@ -281,7 +281,8 @@ class _Search:
         excess = self.homes.excess(number)
         if excess is None or self.homes.copies(number) >= self.copies:
             return NEVER
-        own = excess - self.bounds.get(self._home_key(number), 0)
+        home = self._home_key(number)
+        own = excess - (0 if home is None else self.bounds.get(home, 0))
         return max(0, own, *[self._excess(c) for c in self.known.dag.terms[number].children])
 
     def _apply(self, d: _Direction, number: int, binding: Binding) -> bool:

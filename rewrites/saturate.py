@@ -8,6 +8,7 @@ and time is only a safety net.
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -48,6 +49,15 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """What a rule added to an e-graph: the e-nodes that it was the first to make, and its matches."""
+
+    rule: str
+    nodes: int
+    matches: int
+
+
+@dataclass(frozen=True, slots=True)
 class Saturation:
     """A saturated e-graph (None if it failed) and its story.
 
@@ -65,9 +75,18 @@ class Saturation:
     message: str = ""
 
     @property
+    def growth(self) -> tuple[Growth, ...]:
+        """What each rule that matched added, most e-nodes first: who is to blame where a limit stopped the search."""
+        sources = () if self.frozen is None else self.frozen.sources
+        made = Counter(self.rules[number - 1] for number in sources if number)
+        return tuple(
+            sorted((Growth(name, made[name], count) for name, count in self.matches), key=lambda g: (-g.nodes, -g.matches, g.rule))
+        )
+
+    @property
     def growing(self) -> tuple[str, ...]:
-        """Where a limit stopped it: the rules that matched most."""
-        return () if self.stop is Stop.SATURATED else tuple(name for name, _ in self.matches[:5])
+        """Where a limit stopped it: the rules that grew the graph most."""
+        return () if self.stop is Stop.SATURATED else tuple(g.rule for g in self.growth[:5])
 
 
 _BAN_ROUNDS: Final = 2
