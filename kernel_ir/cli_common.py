@@ -94,8 +94,15 @@ def write_out(text: str, path: str | None) -> None:
 
 @contextmanager
 def replacing(path: str) -> Generator[str]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    target = Path(path)
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    A symbolic link keeps its name, its target changes. A device or pipe is written to, not replaced.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with _written_through(target) as name:
+            yield name
+        return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
@@ -109,6 +116,19 @@ def replacing(path: str) -> Generator[str]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _written_through(target: Path) -> Generator[str]:
+    """A temporary path whose bytes go to a device or pipe in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = Path(folder, "output")
+        yield str(name)
+        try:
+            with target.open("wb") as stream:
+                stream.write(name.read_bytes())
+        except OSError as error:
+            raise UsageError(f"cannot write {target}: {error.strerror}", hint="choose another output path") from None
 
 
 def _umask() -> int:

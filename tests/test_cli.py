@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -55,6 +56,20 @@ def test_optimize_output_file_and_standard_input(scale, tmp_path):
     out = tmp_path / "out.kir"
     done = kir("optimize", "-", "--target", "cpu", "-o", out, input=SCALE)
     assert (done.returncode, done.stdout, out.read_text().partition("\nschedule")[0]) == (0, "", SCALE)
+
+
+def test_a_pipe_is_written_to_and_a_link_followed(scale, tmp_path):
+    pipe, link, real = tmp_path / "pipe", tmp_path / "link.kir", tmp_path / "real.kir"
+    os.mkfifo(pipe)
+    link.symlink_to(real)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("optimize", scale, "--target", "cpu", "-o", pipe) == 0
+    assert os.read(reader, 1 << 16).decode().startswith(SCALE)
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert run("optimize", scale, "--target", "cpu", "-o", link) == 0
+    assert link.is_symlink() and real.read_text().startswith(SCALE)
+    assert run("optimize", scale, "--target", "cpu", "-o", tmp_path) == 2
 
 
 def test_optimize_json(scale, capsys):
