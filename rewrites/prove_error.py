@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy
 
-from kernel_ir.dtypes import BOOL, F64, DType
+from kernel_ir.dtypes import BOOL, F64, I64, DType
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
 from rewrites.prove_meaning import bits_value
@@ -59,8 +59,9 @@ def measured(rule: Rule, deadline: Deadline) -> Outcome:
     step = max(1, -(-where.count // MOST))
     worst = 0.0
     for dtypes in assignments(rule):
-        kind = next(d for t, d in dtypes.items() if d is not BOOL and t != BOOLEAN)
-        if any(d not in (kind, BOOL) for d in dtypes.values()):
+        exponents = _exponents(rule.lhs) | _exponents(rule.rhs)
+        kind = next(d for t, d in dtypes.items() if d is not BOOL and t != BOOLEAN and t not in exponents)
+        if any(d not in (kind, BOOL) for t, d in dtypes.items() if t not in exponents):
             return Outcome("unknown", why="an approximation is of one dtype")
         for x in _values(where, step):
             if deadline.passed:
@@ -118,7 +119,12 @@ def _errors(rule: Rule, name: str, x: Array, kind: DType, within: Within) -> Arr
 
 def _evaluated(p: Pattern, name: str, x: Array, kind: DType) -> Array:
     dtypes = {t: kind for q in subpatterns(p) for t in ((q.type, q.result) if isinstance(q, Apply) else (q.type,))}
-    return bits_value(p, Samples({name: x}, {}, {}, {**dtypes, **_booleans(p)}))
+    return bits_value(p, Samples({name: x}, {}, {}, {**dtypes, **_exponents(p), **_booleans(p)}))
+
+
+def _exponents(p: Pattern) -> dict[int, DType]:
+    """Types of the literals that are integer powers."""
+    return {q.args[1].type: I64 for q in subpatterns(p) if isinstance(q, Apply) and q.op == "powi"}
 
 
 def _booleans(p: Pattern) -> dict[int, DType]:

@@ -45,6 +45,8 @@ class _Bags(Encoding):
 
     def bag(self, p: Apply, dtype: DType) -> Term:
         """The reduction: `made` of the sum of what `counted` gives for each term."""
+        if p.args and all(isinstance(a, Lit) and a.value == REDUCTIONS[p.op].over_nothing and str(a.value) != "-0.0" for a in p.args):
+            return self.value(p.args[0])  # of reductions over nothing: 0 + 0 is 0, 1 * 1 is 1
         sort = self.sort(dtype)
         counted, made = z3.Function(f"counted {p.op}", sort, z3.IntSort()), z3.Function(f"made {p.op}", z3.IntSort(), sort)
         args = [self.value(a) for a in p.args]
