@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.packs import cell
 from kernel_ir.fastmath import Flag
-from rewrites.books import default_rules, pack_names
+from rewrites import certificates
+from rewrites.books import BOOKS, default_rules, pack_names
 from rewrites.guards import Guard
 from rewrites.pattern import Var
 from rewrites.rule import Rule
@@ -29,16 +30,17 @@ RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 
 def rules_table() -> str:
-    """One line a family: how many rules, how many need no flag, how many need each, how many are guarded."""
+    """One line a family: how many rules, both ways, guarded, without a flag, by flag; and by which methods they are proved."""
     families = list(dict.fromkeys(rule.family for rule in default_rules()))
     flags = sorted({flag for rule in default_rules() for flag in rule.needs}, key=list(Flag).index)
     lines = [
-        _line("family", "rules", "both ways", "guarded", "no flag", *(f"`{flag}`" for flag in flags)),
-        _line("---", *("--:" for _ in range(4 + len(flags)))),
+        _line("family", "rules", "both ways", "guarded", "no flag", *(f"`{flag}`" for flag in flags), "proved by"),
+        _line("---", *("--:" for _ in range(4 + len(flags))), "---"),
     ]
     for family in families:
-        lines.append(_line(f"`{family}`", *_counts([r for r in default_rules() if r.family == family], flags)))
-    lines.append(_line("**in all**", *(f"**{count}**" for count in _counts(default_rules(), flags))))
+        rules = [r for r in default_rules() if r.family == family]
+        lines.append(_line(f"`{family}`", *_counts(rules, flags), _methods(rules)))
+    lines.append(_line("**in all**", *(f"**{count}**" for count in _counts(default_rules(), flags)), ""))
     return "\n".join(lines)
 
 
@@ -53,6 +55,14 @@ def _counts(rules: Sequence[Rule], flags: Sequence[Flag]) -> list[str]:
         *(needs[flag] for flag in flags),
     ]
     return [str(count) if count else "" for count in counts]
+
+
+def _methods(rules: Sequence[Rule]) -> str:
+    """How many rules of a family each method proved, by their certificates."""
+    found = certificates.read(BOOKS / f"{rules[0].family}.rules")
+    proved = [found[rule.name] for rule in rules if rule.name in found and found[rule.name].key == certificates.key(rule)]
+    counts = Counter(c.method.partition(" + ")[0] or c.domain for c in proved)
+    return ", ".join(f"{method} {count}" for method, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _written(guard: Guard) -> bool:
