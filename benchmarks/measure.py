@@ -33,8 +33,26 @@ class Row:
         return self.timings["ours"].ratio(self.timings[name]) if {"ours", name} <= self.timings.keys() else None
 
 
-def measured(kernel: Kernel, case: Case, sizes: Sizes, makers: Makers, rounds: int, seconds: float) -> Row:
-    """The kernel's row. A contender that fails or gives a wrong result is a fault and has no timing."""
+def parallel_copy(moved: int) -> Callable[[], Any]:
+    """A parallel copy that reads and writes, in all, so many bytes."""
+    source = np.ones(max(1, moved // 8), np.float32)
+    target = np.empty_like(source)
+    return lambda: copy_into(source, target)
+
+
+def measured(
+    kernel: Kernel,
+    case: Case,
+    sizes: Sizes,
+    makers: Makers,
+    rounds: int,
+    seconds: float,
+    copy: Callable[[int], Callable[[], Any]] = parallel_copy,
+) -> Row:
+    """The kernel's row. A contender that fails or gives a wrong result is a fault and has no timing.
+
+    `copy` makes the copy, of as many bytes as the kernel's inputs and results have, that is timed beside them.
+    """
     inputs = case.inputs(sizes, seed=0)
     reference = expected(signature(kernel), inputs)
     contenders: dict[str, Contender] = {}
@@ -56,7 +74,7 @@ def measured(kernel: Kernel, case: Case, sizes: Sizes, makers: Makers, rounds: i
         else:
             contenders[name], calls[name] = contender, bound.call
     moved = _bytes(kernel, inputs, reference)
-    timings = alternating(calls | {"copy": _copy(moved)}, rounds, seconds) if calls else {}
+    timings = alternating(calls | {"copy": copy(moved)}, rounds, seconds) if calls else {}
     faults |= _faults_on_other_values(kernel, case, sizes, inputs, contenders)
     return Row(kernel.name, sizes, moved, {n: t for n, t in timings.items() if n not in faults}, faults, absent)
 
@@ -82,13 +100,6 @@ def _bytes(kernel: Kernel, inputs: Inputs, results: tuple[Array, ...]) -> int:
     read = sum(value.nbytes for value in inputs.values() if isinstance(value, np.ndarray))
     written = sum(result.size * dtype.itemsize for result, dtype in zip(results, result_types(kernel)[0], strict=True))
     return read + written
-
-
-def _copy(moved: int) -> Callable[[], Any]:
-    """A parallel copy that reads and writes, in all, as many bytes as the kernel's inputs and results have."""
-    source = np.ones(max(1, moved // 8), np.float32)
-    target = np.empty_like(source)
-    return lambda: copy_into(source, target)
 
 
 def _message(error: Exception) -> str:

@@ -1,0 +1,131 @@
+"""Turns a kernel into contenders on the GPU: arrays on the device once, outside of what is timed; a call ends when the GPU is done.
+
+`ours` is the kernel optimized for the GPU that is here, `naive` the kernel as written with a thread for each point and no flags: what a
+first numba.cuda version is. On a machine without a GPU both run on the CPU (`cuda-on-cpu`), to see that all works.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.inputs import Inputs
+from benchmarks.ours import FLAGS
+from benchmarks.peers import Absent, Array, Bound, Contender, Signature
+from kernel_ir.nodes import Kernel
+
+Makers = Mapping[str, Callable[[], Contender]]
+
+
+def contenders(kernel: Kernel, sizes: Mapping[str, int], signature: Signature, target: str) -> Makers:
+    """Ours, naive numba.cuda, torch eager and torch.compile, by name, each compiled when it is asked for."""
+    extents = {name: sizes[name] for name in kernel.sizes}
+    return {
+        "ours": lambda: _on_device(_ours(kernel, extents, target), signature, target),
+        "naive": lambda: _on_device(_naive(kernel, extents, target), signature, target),
+        "torch": lambda: _torch(signature, target, compiled=False),
+        "torch.compile": lambda: _torch(signature, target, compiled=True),
+    }
+
+
+def copies(target: str) -> Callable[[int], Callable[[], Any]]:
+    """A copy on the device that reads and writes, in all, so many bytes."""
+
+    def copy(moved: int) -> Callable[[], Any]:
+        if target == "cuda-on-cpu":
+            array = np.ones(max(1, moved // 2), np.uint8)
+            return array.copy
+        torch: Any = importlib.import_module("torch")
+        source = torch.ones(max(1, moved // 8), dtype=torch.float32, device="cuda")
+        other = torch.empty_like(source)
+
+        def call() -> None:
+            other.copy_(source)
+            torch.cuda.synchronize()
+
+        return call
+
+    return copy
+
+
+def _ours(kernel: Kernel, extents: Mapping[str, int], target: str) -> Callable[..., Any]:
+    import kernel_ir as kir
+
+    return kir.optimize(kernel, target=target, fast_math=FLAGS, sizes=extents).compile(check=False)
+
+
+def _naive(kernel: Kernel, extents: Mapping[str, int], target: str) -> Callable[..., Any]:
+    from backends.target import target as named
+    from extract.schedule_cuda import cuda_plans
+    from kernel_ir.compiled import compiled
+
+    place = named(target)
+    plans = cuda_plans(kernel, place.machine, extents)
+    plan = next(p for p in plans if ("map", "point") in p.schedule or p is plans[-1])
+    return compiled(plan, place)
+
+
+def _on_device(function: Callable[..., Any], signature: Signature, target: str) -> Contender:
+    def bind(inputs: Inputs) -> Bound:
+        if target == "cuda-on-cpu":
+            own = {n: v.copy() if n in signature.inout else v for n, v in inputs.items()}
+        else:
+            cuda: Any = importlib.import_module("numba.cuda")
+            own = {n: cuda.to_device(v) if isinstance(v, np.ndarray) else v for n, v in inputs.items()}
+        positional = [own[n] for n in signature.params]
+        free = {n: v for n, v in own.items() if n not in signature.params}
+
+        def call() -> Any:
+            returned = function(*positional, **free)
+            if target != "cuda-on-cpu":
+                importlib.import_module("numba.cuda").synchronize()
+            return returned
+
+        def results(returned: Any) -> tuple[Array, ...]:
+            several = () if returned is None else returned if isinstance(returned, tuple) else (returned,)
+            arrays = (*several, *(own[n] for n in signature.inout))
+            return tuple(a.copy_to_host() if hasattr(a, "copy_to_host") else np.asarray(a) for a in arrays)
+
+        return Bound(call, results)
+
+    return bind
+
+
+def _torch(signature: Signature, target: str, compiled: bool) -> Contender:
+    if importlib.util.find_spec("torch") is None:
+        raise Absent("torch is not installed")
+    torch: Any = importlib.import_module("torch")
+    device = "cpu" if target == "cuda-on-cpu" else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Absent("this torch has no CUDA")
+    function = getattr(importlib.import_module("benchmarks.torch_peers"), signature.name, None)
+    if function is None:
+        raise Absent("torch has no natural form of it")
+    run: Any = torch.compile(function, dynamic=False) if compiled else function
+
+    def bind(inputs: Inputs) -> Bound:
+        def tensor(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return torch.from_numpy(value.copy()).to(device)
+            return value if isinstance(value, int) else value.item()
+
+        own = {name: tensor(value) for name, value in inputs.items()}
+        positional = [own[n] for n in signature.params]
+        free = {n: v for n, v in own.items() if n not in signature.params}
+
+        def call() -> Any:
+            with torch.inference_mode(), torch.device(device):
+                returned = run(*positional, **free)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return returned
+
+        def results(returned: Any) -> tuple[Array, ...]:
+            several = () if returned is None else returned if isinstance(returned, tuple) else (returned,)
+            return tuple(t.cpu().numpy() for t in (*several, *(own[n] for n in signature.inout)))
+
+        return Bound(call, results)
+
+    return bind
