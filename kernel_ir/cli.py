@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final, NoReturn, TextIO
 
@@ -22,6 +22,28 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Reads a whole number of at least `least`."""
+
+    def read(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
+def _real(text: str) -> float:
+    """Reads a number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
 
 
 def _sizes(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +67,7 @@ def _target(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything drawn (default 0)")
+    parser.add_argument("--seed", metavar="S", type=_whole(0), default=0, help="seed of everything drawn (default 0)")
 
 
 def _pack(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +81,13 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     _flags(parser)
     _sizes(parser)
     _seed(parser)
-    parser.add_argument("--tolerance", metavar="T", type=float, help="error budget: relative error that flags may add")
+    parser.add_argument("--tolerance", metavar="T", type=_real, help="error budget: relative error that flags may add")
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     _pack(parser)
-    parser.add_argument("--tune", metavar="N", type=int, default=0, help="time the N best plans and keep the fastest")
+    parser.add_argument("--tune", metavar="N", type=_whole(0), default=0, help="time the N best plans and keep the fastest")
     parser.add_argument("--reschedule", action="store_true", help="choose anew what the file's `schedule` blocks pin")
     parser.add_argument(
-        "--exact", metavar="SECONDS", type=float, default=0.0, help="also extract by branch and bound, at most so long each time (SciPy)"
+        "--exact", metavar="SECONDS", type=_real, default=0.0, help="also extract by branch and bound, at most so long each time (SciPy)"
     )
 
 
@@ -84,10 +106,20 @@ def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
             parser.add_argument("--needs", metavar="FLAG", help="only rules that need this flag")
         if action == "check":
             parser.add_argument("--all", action="store_true", help="prove every rule, changed or not")
-            parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: as many as cores)")
+            parser.add_argument("--jobs", metavar="N", type=_whole(1), help="processes (default: as many as cores)")
         _pack(parser)
         _json(parser)
     _json(actions.add_parser("packs", help="rule sets of other systems, to optimize with in place of the built-in books"))
+    mine = actions.add_parser("mine", help="the rules that lead from a slow kernel to a fast one that equals it, proved")
+    mine.add_argument("slow", metavar="SLOW", help="a .kir file")
+    mine.add_argument("fast", metavar="FAST", help="a .kir file with an equal kernel of the same signature")
+    _kernel(mine)
+    _flags(mine)
+    _seed(mine)
+    _pack(mine)
+    mine.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
+    mine.add_argument("-o", "--output", metavar="OUT", help="write a rule book and its certificates instead of standard output")
+    _json(mine)
     suggest = actions.add_parser("suggest", help="rules for kernels, from a model or by enumeration, proved before use")
     suggest.add_argument("files", metavar="FILE", nargs="+", help=".kir files")
     _optimizing(suggest)
@@ -105,9 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _optimizing(optimize)
     optimize.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
     optimize.add_argument("--emit", choices=("kir", "python", "ptx"), default="kir", help="what to write (default kir)")
-    optimize.add_argument(
-        "--explain", action="store_true", help="say on standard error what was done: every step, and what it saved"
-    )
+    optimize.add_argument("--explain", action="store_true", help="say on standard error what was done: every step, and what it saved")
     optimize.add_argument("--chain", metavar="OUT", help="write these steps to a file that `kir replay` checks")
     optimize.add_argument("--verify-chain", action="store_true", help="replay the steps before writing anything")
     optimize.add_argument("--no-check", action="store_true", help="do not check the result against the original before writing it")
@@ -129,8 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     _kernel(check)
     _flags(check)
     _seed(check)
-    check.add_argument("--tolerance", metavar="T", type=float, help="relative error accepted besides rounding bounds")
-    check.add_argument("--examples", metavar="N", type=int, default=100, help="inputs to draw (default 100)")
+    check.add_argument("--tolerance", metavar="T", type=_real, help="relative error accepted besides rounding bounds")
+    check.add_argument("--examples", metavar="N", type=_whole(1), default=100, help="inputs to draw (default 100)")
     check.add_argument("--replay", metavar="FILE", help="run one saved counterexample instead of drawing")
     check.add_argument("--save", metavar="FILE", default=None, help="where to write a counterexample (default NAME.counterexample.npz)")
     _json(check)
@@ -166,8 +196,10 @@ def _parser() -> argparse.ArgumentParser:
     _rules(commands.add_parser("rules", help="the rule books").add_subparsers(dest="action", metavar="ACTION", required=True))
 
     fuzz = commands.add_parser("fuzz", help="draw whole kernels and check the compiler on them")
-    fuzz.add_argument("--kernels", metavar="N", type=int, default=50, help="kernels to draw (default 50)")
-    fuzz.add_argument("--compile", action="store_true", help="compile each for the CPU too (slower)")
+    fuzz.add_argument("--kernels", metavar="N", type=_whole(1), default=50, help="kernels to draw (default 50)")
+    fuzz.add_argument("--seconds", metavar="S", type=_real, help="stop after so long")
+    fuzz.add_argument("--compile", action="store_true", help="compile each and compare the code too (slower)")
+    fuzz.add_argument("--target", metavar="T", default="cpu", help="cpu (default), numpy, cuda-on-cpu, …")
     _flags(fuzz)
     _seed(fuzz)
     _json(fuzz)
@@ -219,6 +251,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError as error:
+        print(f"error: not enough memory: {str(error) or 'for arrays this large'}\n  help: choose smaller sizes", file=sys.stderr)
+        return BAD_INPUT
     except BrokenPipeError:
         # The reader has gone (`kir … | head`): nobody is left to tell. Python's own flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -73,7 +73,7 @@ def _runs_here(name: str) -> bool:
 
 
 def rules(arguments: argparse.Namespace) -> int:
-    """`kir rules list|packs|show|check|suggest`: books, packs, one rule in full, a fresh check, new rules for kernels."""
+    """`kir rules list|packs|show|check|mine|suggest`: books, packs, one rule in full, a fresh check, new rules from kernels."""
     from kernel_ir.cli_rules import list_packs, list_rules, show_rules
 
     match arguments.action:
@@ -81,6 +81,10 @@ def rules(arguments: argparse.Namespace) -> int:
             from kernel_ir.cli_suggest import suggest
 
             return suggest(arguments)
+        case "mine":
+            from kernel_ir.cli_mine import mine
+
+            return mine(arguments)
         case "list":
             return list_rules(arguments)
         case "packs":

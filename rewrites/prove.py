@@ -24,10 +24,11 @@ _SCOPE: Final = ("absent", "is_const")
 _LOCK: Final = RLock()
 
 
-def check_rule(rule: Rule, seconds: float = SECONDS) -> Verdict:
+def check_rule(rule: Rule, seconds: float = SECONDS, spare: bool = True) -> Verdict:
     """Proves one rule, or finds where it is wrong, and which of its flags and guards it can do without.
 
-    It stops at the first counterexample; after `seconds` it gives up, and the rule does not hold.
+    It stops at the first counterexample; after `seconds` it gives up, and the rule does not hold. Without `spare` it does not ask what
+    the rule can do without.
 
     >>> from rewrites.books import load_book
     >>> right, wrong = load_book("rule a: x * 1.0 => x\\nrule b: x + 0.0 => x\\n")
@@ -39,10 +40,22 @@ def check_rule(rule: Rule, seconds: float = SECONDS) -> Verdict:
         outcome = _proof(rule, deadline)
         if not outcome.proved:
             return Verdict(rule.name, False, outcome.method, outcome.domain, outcome.why, refuted=outcome.refuted)
-        spare = _spare_flags(rule, deadline)
-        unneeded, undecided = _spare_guards(rule, deadline)
         remember(rule)
-        return Verdict(rule.name, True, outcome.method, outcome.domain, "", spare, unneeded, undecided)
+        proved = Verdict(rule.name, True, outcome.method, outcome.domain)
+        if not spare:
+            return proved
+        flags = _spare_flags(rule, deadline)
+        unneeded, undecided = _spare_guards(rule, deadline)
+        return replace(proved, spare=flags, spare_guards=unneeded, open_guards=undecided)
+
+
+def holds(rule: Rule, seconds: float = SECONDS) -> bool:
+    """Whether the rule is proved, without a look at what it could spare."""
+    with _LOCK:
+        proved = _proof(rule, Deadline.after(seconds)).proved
+    if proved:
+        remember(rule)
+    return proved
 
 
 def _proof(rule: Rule, deadline: Deadline) -> Outcome:

@@ -1,0 +1,207 @@
+"""Turns a rule whose sides agree somewhere into the rules to claim: under the least flags, or the weakest guards, that samples allow.
+
+Samples only propose; the prover decides. A float rule is claimed bit for bit if it may be, else under guards as well as under flags.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy
+
+from extract.suggest_licence import is_function
+from kernel_ir.dtypes import BOOL, DType
+from kernel_ir.fastmath import Flag
+from rewrites.guards import WRAPPING, Guard
+from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
+from rewrites.prove_meaning import bits_value, guard_holds
+from rewrites.prove_values import Samples, assignments, samples
+from rewrites.rule import Rule
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
+Array = Any
+
+ROWS: Final = 3_000
+ENOUGH: Final = 20
+"""Rows at which guards must still hold."""
+_EXCLUSIONS: Final = (
+    {Flag.NSZ},
+    {Flag.NNAN},
+    {Flag.NNAN, Flag.NSZ},
+    {Flag.NNAN, Flag.NINF},
+    {Flag.NNAN, Flag.NINF, Flag.NSZ},
+)
+_FUNCTION_LICENCES: Final = ({Flag.AFN}, {Flag.AFN, Flag.ARCP}, {Flag.AFN, Flag.REASSOC})
+_DIVISION_LICENCES: Final = ({Flag.ARCP}, {Flag.REASSOC})
+_RELAXED: Final = (set[Flag](), {Flag.NNAN}, {Flag.NNAN, Flag.NINF})
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What may be claimed of a pair: alternatives to prove, each list to be tried in order until one holds."""
+
+    tries: tuple[tuple[Rule, ...], ...]
+
+
+def settled(rule: Rule, reals: bool) -> Claims:
+    """The claims; none where no guard helps. `reals`: the sides agree over the reals, so that flags of algebra may do."""
+    (first, *_) = assignments(rule)
+    s = samples(rule, first, ROWS)
+    with np.errstate(all="ignore"):
+        left, right = (np.atleast_1d(bits_value(side, s)) for side in (rule.lhs, rule.rhs))
+    count = max(len(left), len(right))
+    same = np.broadcast_to(_same(left, right), (count,))
+    if same.all():
+        return Claims(((rule,),))
+    tries: list[tuple[Rule, ...]] = []
+    if _is_float(rule):
+        excluded = _excluding(rule, s, left, right, count)
+        if excluded is not None:
+            tries.append((excluded,))
+    guarded = _guarded(rule, s, same)
+    if guarded is not None:
+        tries.append((guarded,))
+    if _is_float(rule) and reals and not any(r.needs for t in tries for r in t):
+        tries += _licensed(rule)
+    return Claims(tuple(tries))
+
+
+def _is_float(rule: Rule) -> bool:
+    return any(t.is_float for p in subpatterns(rule.lhs) for t in rule.types[p.type])
+
+
+def _same(left: Array, right: Array) -> Array:
+    if left.dtype.kind != "f":
+        return left == right
+    return ((left == right) & (np.signbit(left) == np.signbit(right))) | (np.isnan(left) & np.isnan(right))
+
+
+def _excluding(rule: Rule, s: Samples, left: Array, right: Array, count: int) -> Rule | None:
+    """The rule under the first flags for what may not occur that suffice."""
+    seen: list[Array] = []
+    bits_value(rule.lhs, s, seen)
+    arrays = [np.broadcast_to(x, (count,)) for x in (*seen, *s.values.values()) if x.dtype.kind == "f"]
+    nan = np.logical_or.reduce([np.isnan(x) for x in arrays]) if arrays else np.zeros(count, bool)
+    inf = np.logical_or.reduce([np.isinf(x) for x in arrays]) if arrays else np.zeros(count, bool)
+    for flags in _EXCLUSIONS:
+        skip = (nan if Flag.NNAN in flags else False) | (inf if Flag.NINF in flags else np.zeros(count, bool))
+        equal = _same(left, right) | ((left == right) if Flag.NSZ in flags else False)
+        if (equal | skip).all() and (~skip).sum() >= ENOUGH:
+            return replace(rule, needs=frozenset(flags))
+    return None
+
+
+def _licensed(rule: Rule) -> list[tuple[Rule, ...]]:
+    """The rule under flags of algebra, least first; where a function has no value everywhere, under guards as well."""
+    functions = any(is_function(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side))
+    ops = {p.op for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Apply)}
+    fused = ({Flag.CONTRACT},) if "fma" in ops else ()
+    licences = _FUNCTION_LICENCES if functions else (*fused, *(_DIVISION_LICENCES if "div" in ops else ({Flag.REASSOC},)))
+    tries = [tuple(replace(rule, needs=frozenset(x | more)) for more in _RELAXED for x in licences)]
+    if functions:
+        variables = _variables(rule)
+        for kind in ("ge", "gt"):
+            guards = tuple(Guard(kind, (v, Lit(0.0, v.type)), rule.span) for v in variables)
+            tries.append(tuple(replace(rule, guards=guards, needs=frozenset(x)) for x in licences))
+    return tries
+
+
+def _variables(rule: Rule) -> list[Var]:
+    return list(dict.fromkeys(p for p in subpatterns(rule.lhs) if isinstance(p, Var)))
+
+
+Atom = tuple[tuple[Guard, ...], Any]
+"""Guards, and where they all hold."""
+
+
+def _guarded(rule: Rule, s: Samples, same: Array) -> Rule | None:
+    """The rule under the fewest, weakest guards that leave out each sample at which the sides differ."""
+    atoms = [a for a in _atoms(rule, s, len(same)) if a[1].sum() >= ENOUGH]
+    wraps = [a for a in atoms if a[0][0].kind == "nowrap"]
+    values = [a for a in atoms if a[0][0].kind != "nowrap"]
+    bad = ~same
+    for base in ([], wraps) if wraps else ([],):
+        mask = np.logical_and.reduce([np.ones(len(same), bool), *(m for _, m in base)])
+        for count in range(3):
+            for chosen in itertools.combinations(values, count):
+                held = np.logical_and.reduce([mask, *(m for _, m in chosen)])
+                if not (held & bad).any() and held.sum() >= ENOUGH and (chosen or base):
+                    return _without_spare(rule, [*chosen, *base], bad)
+    return None
+
+
+def _without_spare(rule: Rule, chosen: Sequence[Atom], bad: Array) -> Rule:
+    kept = list(chosen)
+    for atom in chosen[::-1]:
+        rest = [a for a in kept if a is not atom]
+        if rest and not (np.logical_and.reduce([m for _, m in rest]) & bad).any():
+            kept = rest
+    return replace(rule, guards=tuple(dict.fromkeys(g for guards, _ in kept for g in guards)))
+
+
+def _atoms(rule: Rule, s: Samples, count: int) -> Iterator[Atom]:
+    for guards in _vocabulary(rule, s.dtypes):
+        mask = np.logical_and.reduce([np.broadcast_to(guard_holds(g, s), (count,)) for g in guards])
+        yield guards, mask
+
+
+def _vocabulary(rule: Rule, dtypes: Any) -> Iterator[tuple[Guard, ...]]:
+    """Guards to try, the weakest first."""
+
+    def guard(kind: str, *args: Pattern) -> Guard:
+        return Guard(kind, args, rule.span)
+
+    def is_of(p: Pattern, kind: str) -> bool:
+        dtype: DType = dtypes[p.type]
+        return dtype is not BOOL and getattr(dtype, kind)
+
+    variables = [v for v in _variables(rule) if dtypes[v.type] is not BOOL]
+    ints = [v for v in variables if is_of(v, "is_int")]
+    floats = [v for v in variables if is_of(v, "is_float")]
+    for v in ints:
+        zero = Lit(0, v.type)
+        yield (guard("ne", v, zero),)
+        yield (guard("ge", v, zero),)
+        yield (guard("gt", v, zero),)
+    for u, v in itertools.permutations(ints, 2):
+        yield (guard("le", u, v),)
+        yield (guard("le", Lit(0, u.type), u), guard("lt", u, v))
+    for p in _arithmetic(rule.lhs, dtypes):
+        yield (guard("nowrap", p),)
+    for p in _arithmetic(rule.rhs, dtypes):
+        if p not in set(subpatterns(rule.lhs)):
+            yield (guard("nowrap", p),)
+    for v in ints:
+        yield (guard("pow2", v),)
+    for u, v in itertools.permutations(ints, 2):
+        yield (guard("divides", u, v),)
+    inner = [
+        p
+        for p in dict.fromkeys(subpatterns(rule.lhs))
+        if isinstance(p, Apply) and p != rule.lhs and p.op in ("add", "sub") and is_of(p, "is_float")
+    ]
+    for p in floats:
+        for kind in ("notnan", "nonzero", "finite", "nonneg", "positive"):
+            yield (guard(kind, p),)
+    for p in inner:
+        yield (guard("nonzero", p),)
+    for v in floats:
+        yield (guard("nonzero", v), guard("finite", v))
+        yield (guard("positive", v), guard("finite", v))
+        yield (guard("pow2", v),)
+
+
+def _arithmetic(side: Pattern, dtypes: Any) -> list[Pattern]:
+    """The largest integer terms that may wrap."""
+    found: list[Pattern] = []
+
+    def visit(p: Pattern) -> None:
+        if isinstance(p, Apply) and p.op in WRAPPING and dtypes[p.type] is not BOOL and dtypes[p.type].is_int:
+            found.append(p)
+        elif isinstance(p, Apply):
+            for a in p.args:
+                visit(a)
+
+    visit(side)
+    return list(dict.fromkeys(found))

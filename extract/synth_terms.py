@@ -1,0 +1,388 @@
+"""Turns a workload (ops, leaves, a domain, limits) into pairs of small terms that look equal: bottom-up enumeration by fingerprint.
+
+Only the first, smallest term of each fingerprint is built upon (Nandi et al. 2021, Ruler), so that no pair has a side with a needless
+subterm. Terms that differ in the order of a commutative op, or of an associative one, are not told apart.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy
+
+from extract.synth_values import Domain, fingerprints, inputs
+from kernel_ir.ops import OPS
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
+Array = Any
+
+Sort = Literal["x", "b"]
+"""Numbers of the domain's type, and truth values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A variable (`value` None) or a literal."""
+
+    text: str
+    sort: Sort
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An op at the root of a term; `powi` with its exponent."""
+
+    op: str
+    exponent: int | None = None
+
+    @property
+    def sorts(self) -> tuple[Sort, ...]:
+        letters = OPS[self.op].signature.partition("->")[0]
+        return tuple("b" if letter == "b" else "x" for letter in letters if letter != "i")
+
+    @property
+    def result(self) -> Sort:
+        return "b" if OPS[self.op].signature.endswith("b") else "x"
+
+    def value(self, args: list[Array]) -> Array:
+        """The op over rows of values."""
+        with np.errstate(all="ignore"):
+            if self.exponent is not None:
+                return OPS[self.op].numpy(args[0], np.int64(self.exponent))
+            return np.asarray(OPS[self.op].numpy(*args))
+
+
+Tree = tuple[Any, ...]
+"""(leaf,) or (node, subtree, …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What to enumerate: terms of at most `size` nodes, at most `limit` of them, and of each size about `pairs` pairs."""
+
+    domain: Domain
+    nodes: tuple[Node, ...]
+    leaves: tuple[Leaf, ...]
+    size: int
+    limit: int = 120_000
+    pairs: int = 60
+
+
+_CHUNK: Final = 40_000
+EXAMINED: Final = 200
+"""Pairs of one op and one split of a size that are looked at."""
+_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
+_SEED: Final = 0x9E37_79B9
+
+
+@dataclass(slots=True)
+class _Bank:
+    """The terms of one sort that are built upon: values, order-blind hashes, and how they were made."""
+
+    values: Array
+    hashes: Array
+    sums: Array
+    roots: Array
+    sizes: Array
+    orders: Array
+    made: list[tuple[int, ...]]
+    first: dict[int, int] = field(default_factory=dict[int, int])
+
+    def extend(self, at: Array, root: int, size: int, values: Array, hashes: Array, sums: Array, orders: Array) -> None:
+        """Adds the terms at some places of the arrays."""
+        if not len(at):
+            return
+        self.values = np.concatenate([self.values, values[at]])
+        self.hashes = np.concatenate([self.hashes, hashes[at]])
+        self.sums = np.concatenate([self.sums, sums[at]])
+        self.orders = np.concatenate([self.orders, orders[at]])
+        self.roots = np.concatenate([self.roots, np.full(len(at), root)])
+        self.sizes = np.concatenate([self.sizes, np.full(len(at), size)])
+
+    def of_size(self, size: int) -> Array:
+        return np.flatnonzero(self.sizes == size)
+
+
+@dataclass(slots=True)
+class Enumeration:
+    """One workload under way."""
+
+    work: Workload
+    seed: int = 0
+    built: int = 0
+    _banks: dict[Sort, _Bank] = field(default_factory=dict[Sort, _Bank])
+    _known: list[str] = field(default_factory=lambda: [""])
+    _trees: dict[tuple[Sort, int], Tree] = field(default_factory=dict[tuple[Sort, int], Tree])
+
+    def pairs(self) -> Iterator[tuple[Tree, Tree]]:
+        """(smaller, larger) trees with the same fingerprint, smallest first: of each size the most general few.
+
+        Of those that differ in the names of variables alone there is one, of those that another one is more general than there is none.
+        """
+        self._leaves()
+        found: set[tuple[Tree, Tree]] = set()
+        for large in range(2, self.work.size + 1):
+            level = dict.fromkeys(pair for pair in self._level(large) if pair not in found)
+            ordered = sorted(level, key=_generality)
+            for pair in ordered[:EXAMINED]:
+                if not any(general in found for general in generalised(*pair)):
+                    found.add(pair)
+                    yield pair
+                    if len(found) % self.work.pairs == 0:
+                        break
+
+    def smallest(self, tree: Tree) -> Tree | None:
+        """The smallest enumerated term with the fingerprint of a tree over the same leaves; None if there is none."""
+        self._leaves()
+        for large in range(2, self.work.size + 1):
+            for number, node in enumerate(self.work.nodes):
+                for ids in self._arguments(node, large):
+                    self._added(number, node, large, ids)
+        sort, values = self._value(tree)
+        found = self._banks[sort].first.get(fingerprints(values[None], self.work.domain.exact).tolist()[0])
+        return None if found is None else self._tree(sort, found)
+
+    def _value(self, tree: Tree) -> tuple[Sort, Array]:
+        root, *parts = tree
+        if isinstance(root, Leaf):
+            if root in self.work.leaves:
+                same = [leaf for leaf in self.work.leaves if leaf.sort == root.sort]
+                return root.sort, self._banks[root.sort].values[same.index(root)]
+            return root.sort, np.full(self.work.domain.samples, root.value, self.work.domain.dtype.numpy)
+        return root.result, root.value([self._value(part)[1] for part in parts])
+
+    def _level(self, large: int) -> Iterator[tuple[Tree, Tree]]:
+        """The renamed pairs whose larger tree has this size."""
+        for number, node in enumerate(self.work.nodes):
+            for ids in self._arguments(node, large):
+                for rep, args in self._added(number, node, large, ids):
+                    term = (node, *(self._tree(s, i) for s, i in zip(node.sorts, args, strict=True)))
+                    yield renamed(self._tree(node.result, rep), term)
+
+    def _leaves(self) -> None:
+        sample = self.work.domain.samples
+        numbers = [leaf for leaf in self.work.leaves if leaf.sort == "x"]
+        rows = iter(inputs(self.work.domain, sum(leaf.value is None for leaf in numbers), self.seed))
+        truths = np.random.default_rng(self.seed + 5).integers(0, 2, (8, sample)).astype(bool)
+        for sort in ("x", "b"):
+            leaves = [leaf for leaf in self.work.leaves if leaf.sort == sort]
+            dtype = bool if sort == "b" else self.work.domain.dtype.numpy
+            values = np.zeros((len(leaves), sample), dtype)
+            variables = 0
+            for i, leaf in enumerate(leaves):
+                if leaf.value is not None:
+                    values[i] = leaf.value
+                else:
+                    values[i] = truths[variables] if sort == "b" else next(rows)
+                    variables += 1
+            n = len(leaves)
+            orders = np.array([self._appearing(leaf.text if leaf.value is None else "") for leaf in leaves], np.int64)
+            hashes = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(1000 if sort == "b" else 0)) * _MIX
+            bank = _Bank(values, hashes, hashes, np.full(n, -1), np.ones(n, np.int64), orders, [(-1, i) for i in range(n)])
+            for i, f in enumerate(fingerprints(values, self.work.domain.exact).tolist()):
+                bank.first.setdefault(f, i)
+            self._banks[sort] = bank
+
+    def _arguments(self, node: Node, size: int) -> Iterator[list[Array]]:
+        """Columns of argument numbers, in chunks."""
+        sorts = node.sorts
+        commutative = OPS[node.op].commutative
+        for sizes in _compositions(size - 1, len(sorts)):
+            if commutative and sizes[0] > sizes[1]:
+                continue
+            columns = [self._banks[s].of_size(k) for s, k in zip(sorts, sizes, strict=True)]
+            total = 1
+            for c in columns:
+                total *= len(c)
+            total = min(total, self.work.limit - self.built)
+            for start in range(0, total, _CHUNK):
+                flat = np.arange(start, min(start + _CHUNK, total))
+                ids: list[Array] = []
+                for c in reversed(columns):
+                    flat, at = np.divmod(flat, len(c))
+                    ids.insert(0, c[at])
+                if commutative and sizes[0] == sizes[1]:
+                    keep = ids[0] <= ids[1]
+                    ids = [i[keep] for i in ids]
+                self.built += len(ids[0])
+                if len(ids[0]):
+                    yield ids
+
+    def _added(self, number: int, node: Node, size: int, ids: list[Array]) -> list[tuple[int, tuple[int, ...]]]:
+        """Keeps the terms of new fingerprints; of the others the first few, each as (the term that was there, this term's arguments)."""
+        banks = [self._banks[s] for s in node.sorts]
+        orders = self._orders([bank.orders[i] for bank, i in zip(banks, ids, strict=True)])
+        keep = orders > 0  # arithmetic of literals is folded, not rewritten
+        ids, orders = [i[keep] for i in ids], orders[keep]
+        if not len(orders):
+            return []
+        values = node.value([bank.values[i] for bank, i in zip(banks, ids, strict=True)])
+        prints = fingerprints(values, self.work.domain.exact)
+        hashes, sums = self._hashes(number, node, ids)
+        home = self._banks[node.result]
+        count, fresh, met = len(home.made), list[int](), dict[tuple[int, int], int]()
+        plain = self._in_order(orders).tolist()
+        for at, (f, h) in enumerate(zip(prints.tolist(), hashes.tolist(), strict=True)):
+            rep = home.first.get(f)
+            if rep is None:
+                home.first[f] = count + len(fresh)
+                fresh.append(at)
+            elif plain[at] and len(met) < EXAMINED and h != int(home.hashes[rep] if rep < count else hashes[fresh[rep - count]]):
+                met.setdefault((rep, h), at)
+        home.made.extend((number, *(int(i[a]) for i in ids)) for a in fresh)
+        home.extend(np.array(fresh, np.int64), number, size, values, hashes, sums, orders)
+        return [(rep, tuple(int(i[at]) for i in ids)) for (rep, _), at in met.items()]
+
+    def _orders(self, columns: list[Array]) -> Array:
+        """For each term the number of its order of variables: those of its arguments, left to right, each where it appears first."""
+        total = columns[0]
+        for column in columns[1:]:
+            keys, at = np.unique(total * 4096 + column, return_inverse=True)
+            pairs: list[tuple[int, int]] = [divmod(key, 4096) for key in keys.tolist()]
+            joined = [self._appearing(self._known[one] + self._known[two]) for one, two in pairs]
+            total = np.array(joined, np.int64)[at]
+        return total
+
+    def _appearing(self, names: str) -> int:
+        names = "".join(dict.fromkeys(names))
+        if names not in self._known:
+            self._known.append(names)
+        return self._known.index(names)
+
+    def _in_order(self, orders: Array) -> Array:
+        """Where the variables appear in the order of their names: other terms are these with others' names.
+
+        A domain that treats its variables differently has no such symmetry.
+        """
+        if self.work.domain.region in ("below", "literal"):
+            return np.ones(len(orders), bool)
+        rows = ["".join(n for n in known if n in row) for row in (NAMES, TRUTHS) for known in self._known]
+        half = len(self._known)
+        good = [all(r == row[: len(r)] for r, row in ((rows[i], NAMES), (rows[half + i], TRUTHS))) for i in range(half)]
+        return np.array(good)[orders]
+
+    def _hashes(self, number: int, node: Node, ids: list[Array]) -> tuple[Array, Array]:
+        """Hashes that do not see the order of commutative ops, nor the grouping of associative ones."""
+        banks = [self._banks[s] for s in node.sorts]
+        seed = np.uint64((number + 77) * _SEED)
+        with np.errstate(over="ignore"):
+            if OPS[node.op].commutative:
+                associative = not self.work.domain.is_float or not self.work.domain.exact or node.op in ("min", "max", "and", "or")
+                terms = [
+                    np.where((bank.roots[i] == number) & associative, bank.sums[i], _mixed(bank.hashes[i]))
+                    for bank, i in zip(banks, ids, strict=True)
+                ]
+                total = terms[0] + terms[1]
+                return _mixed(total + seed), total
+            result = np.full(len(ids[0]), seed)
+            for bank, i in zip(banks, ids, strict=True):
+                result = _mixed(result * np.uint64(31) + bank.hashes[i])
+            return result, result
+
+    def _tree(self, sort: Sort, number: int) -> Tree:
+        key = sort, number
+        if key not in self._trees:
+            root, *args = self._banks[sort].made[number]
+            if root < 0:
+                self._trees[key] = ([leaf for leaf in self.work.leaves if leaf.sort == sort][args[0]],)
+            else:
+                node = self.work.nodes[root]
+                self._trees[key] = (node, *(self._tree(s, i) for s, i in zip(node.sorts, args, strict=True)))
+        return self._trees[key]
+
+
+def _generality(pair: tuple[Tree, Tree]) -> tuple[int, int, int]:
+    """Many variables, few literals, small."""
+    small, large = pair
+    row = [*leaves(large), *leaves(small)]
+    return -len({leaf for leaf in row if leaf.value is None}), sum(leaf.value is not None for leaf in row), size(small)
+
+
+NAMES: Final = "abcdefgh"
+TRUTHS: Final = "pqrstuvw"
+
+
+def leaves(tree: Tree) -> Iterator[Leaf]:
+    """The leaves of a tree, left to right."""
+    if len(tree) == 1:
+        yield tree[0]
+    for part in tree[1:]:
+        yield from leaves(part)
+
+
+def renamed(small: Tree, large: Tree) -> tuple[Tree, Tree]:
+    """The pair with its variables named in order of their appearance in the larger tree, commutative arguments in an order of shapes."""
+    small, large = _ordered(small), _ordered(large)
+    names: dict[Leaf, Tree] = {}
+    for leaf in (*leaves(large), *leaves(small)):
+        if leaf.value is None and leaf not in names:
+            row = TRUTHS if leaf.sort == "b" else NAMES
+            names[leaf] = (Leaf(row[sum(k.sort == leaf.sort for k in names)], leaf.sort),)
+    return _substituted(small, names), _substituted(large, names)
+
+
+def _ordered(tree: Tree) -> Tree:
+    if len(tree) == 1:
+        return tree
+    parts = [_ordered(part) for part in tree[1:]]
+    if OPS[tree[0].op].commutative:
+        parts.sort(key=_shape)
+    return (tree[0], *parts)
+
+
+def _shape(tree: Tree) -> tuple[int, str]:
+    """What tells trees apart whose variables are not named: variables before literals, small before large."""
+    if len(tree) == 1:
+        return (0, "") if tree[0].value is None else (1, tree[0].text)
+    return size(tree), f"{tree[0].op}{tree[0].exponent}{[_shape(part) for part in tree[1:]]}"
+
+
+def _substituted(tree: Tree, names: dict[Leaf, Tree]) -> Tree:
+    if len(tree) == 1:
+        return names.get(tree[0], tree)
+    return (tree[0], *(_substituted(part, names) for part in tree[1:]))
+
+
+def generalised(small: Tree, large: Tree) -> Iterator[tuple[Tree, Tree]]:
+    """The pair with a term that both sides have replaced by a variable, for each such term."""
+    have = set(inner(large))
+    for term in dict.fromkeys(t for t in inner(small) if t in have):
+        sort = term[0].result
+        fresh = Leaf("_", sort)
+        yield renamed(_replaced(small, term, (fresh,)), _replaced(large, term, (fresh,)))
+
+
+def inner(tree: Tree) -> Iterator[Tree]:
+    """The subtrees that are no leaves."""
+    if len(tree) > 1:
+        yield tree
+        for part in tree[1:]:
+            yield from inner(part)
+
+
+def _replaced(tree: Tree, term: Tree, by: Tree) -> Tree:
+    if tree == term:
+        return by
+    return tree if len(tree) == 1 else (tree[0], *(_replaced(part, term, by) for part in tree[1:]))
+
+
+def size(tree: Tree) -> int:
+    """The number of nodes and leaves."""
+    return 1 + sum(map(size, tree[1:]))
+
+
+def _mixed(x: Array) -> Array:
+    x = (x ^ (x >> np.uint64(31))) * _MIX
+    return x ^ (x >> np.uint64(27))
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Ordered ways to write `total` as `parts` positive numbers."""
+    if parts == 1:
+        if total >= 1:
+            yield (total,)
+        return
+    for first in range(1, total - parts + 2):
+        for rest in _compositions(total - first, parts - 1):
+            yield (first, *rest)
