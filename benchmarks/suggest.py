@@ -55,7 +55,7 @@ def unsound() -> list[Unsound]:
 
 def sound() -> list[tuple[str, str]]:
     """(text, flags that the admitted rule must need: none, a list, or `any` for what guards may do instead) of each sound suggestion."""
-    return [(f"rule sound_{n}: {line.split(' | ')[0]}", line.rsplit("| ", 1)[1]) for n, line in enumerate(_lines("sound.txt"), 1)]
+    return [(f"rule sound_{n}: {line.rpartition(' | ')[0]}", line.rpartition(" | ")[2]) for n, line in enumerate(_lines("sound.txt"), 1)]
 
 
 def _lines(name: str) -> list[str]:

@@ -22,7 +22,7 @@ BUSY: Final = 30.0
 """Seconds to wait while another process writes."""
 _TABLES: Final = {
     "answers": ("prompt", "model", "answer", "read", "written"),
-    "proofs": ("rule", "prover", "holds", "refuted", "method", "why", "spare"),
+    "proofs": ("rule", "prover", "holds", "refuted", "method", "why"),
     "tried": ("setting", "rule", "name", "suggested", "fate", "why", "admitted", "method", "gains", "source", "prompt"),
 }
 """The columns of each table; the first two are its key."""
@@ -30,13 +30,12 @@ _TABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the prover said of a rule; `why` is a counterexample where it is refuted, `spare` names the flags that it can do without."""
+    """What the prover said of a rule; `why` is a counterexample where it is refuted."""
 
     holds: bool
     method: str = ""
     why: str = ""
     refuted: bool = False
-    spare: tuple[str, ...] = ()
 
 
 def digest(*texts: str) -> str:
@@ -84,13 +83,13 @@ class Database:
         found = self._connection.execute(f"SELECT {columns} FROM proofs WHERE rule = ? AND prover = ?", (rule, prover)).fetchone()
         if found is None:
             return None
-        holds, refuted, method, why, spare = found
-        return Proof(bool(holds), str(method), str(why), bool(refuted), tuple(filter(None, str(spare).split(","))))
+        holds, refuted, method, why = found
+        return Proof(bool(holds), str(method), str(why), bool(refuted))
 
     def proved(self, rule: str, prover: str, proof: Proof) -> None:
         """Remembers a proof, or a refutation."""
-        row = (rule, prover, int(proof.holds), int(proof.refuted), proof.method, proof.why, ",".join(proof.spare))
-        self._write("INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        row = (rule, prover, int(proof.holds), int(proof.refuted), proof.method, proof.why)
+        self._write("INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def outcome(self, setting: str, rule: str) -> Outcome | None:
         """What became of the rule in this setting (kernels, flags, target, book)."""

@@ -17,24 +17,24 @@ from rewrites.prove import check_rule
 from rewrites.rule import Rule
 from rewrites.wording import canonical_text
 
-PROOF: Final = 20.0
-"""Seconds for one proof, and for one derivation."""
-SUGGESTION: Final = 60.0
+PROOF: Final = 60.0
+"""Seconds for one proof, and for one derivation: a safety net, as is the next."""
+SUGGESTION: Final = 240.0
 """Seconds for all proofs that one suggestion sets off: its repairs and its generalisations."""
-ATTEMPTS: Final = 250
+ATTEMPTS: Final = 150
+"""Proofs that one suggestion may set off."""
 
 
 def checked(rule: Rule) -> Proof:
     """The prover's verdict, and a licence that says what changes."""
-    verdict = check_rule(rule, PROOF)
+    verdict = check_rule(rule, PROOF, spare=False)
     lost = missing(rule, _holds) if verdict.holds else ""
-    spare = tuple(sorted(map(str, verdict.spare)))
     holds = verdict.holds and not lost
-    return Proof(holds, verdict.method, lost or verdict.why, not holds and (bool(lost) or verdict.refuted), spare)
+    return Proof(holds, verdict.method, lost or verdict.why, not holds and (bool(lost) or verdict.refuted))
 
 
 def _holds(rule: Rule) -> bool:
-    return check_rule(rule, PROOF).holds
+    return check_rule(rule, PROOF, spare=False).holds
 
 
 @functools.cache
@@ -89,10 +89,9 @@ class Prover:
 
     def least(self, rule: Rule) -> Rule:
         """The proved rule without the flags that it can do without."""
-        proof = self.proof(rule)
         for flag in sorted(rule.needs, key=str):
             fewer = replace(rule, needs=rule.needs - {flag})
-            if str(flag) in proof.spare and self.holds(fewer):
+            if self.holds(fewer):
                 rule = fewer
         return rule
 
