@@ -1,10 +1,14 @@
 """The commands `check` and `fuzz`: are two files' kernels equal, and does the compiler keep drawn kernels equal?"""
 
 import argparse
+from dataclasses import asdict
+from typing import Final
 
 from kernel_ir.cli_common import chosen, console, read_module, working, write_json
 from kernel_ir.errors import EquivalenceError, UsageError
 from kernel_ir.nodes import Kernel
+
+INTERRUPTED: Final = 130
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -66,13 +70,16 @@ def fuzz(arguments: argparse.Namespace) -> int:
     from kernel_ir.fuzzing import fuzz_compiler
 
     err = console()
+    options = arguments.seed, arguments.fast_math, arguments.compile, arguments.target, arguments.seconds
     with working(f"drawing {arguments.kernels} kernels"):
-        outcome = fuzz_compiler(arguments.kernels, arguments.seed, arguments.fast_math, compiled=arguments.compile)
+        outcome = fuzz_compiler(arguments.kernels, *options)
     if arguments.json:
-        write_json({"kernels": outcome.kernels, "changed": outcome.changed, "seed": arguments.seed, "failure": outcome.failure})
+        write_json({**asdict(outcome), "seed": arguments.seed, "target": arguments.target})
     if outcome.failure is None:
-        err.print(f"[green]equal[/]  {outcome.kernels} kernels, {outcome.changed} of them changed by the optimizer")
-        return 0
-    err.print("[red]a miscompile[/]: please report this kernel")
+        refused = f", {outcome.refused} beyond {arguments.target}" if outcome.refused else ""
+        what = f"{outcome.kernels} kernels, {outcome.changed} of them changed by the optimizer{refused}"
+        err.print(f"[green]equal[/]  {what}" + (f" (stopped by {outcome.ended})" if outcome.ended != "count" else ""), soft_wrap=True)
+        return INTERRUPTED if outcome.ended == "interrupt" else 0
+    err.print(f"[red]a failure[/] after {outcome.kernels} kernels: please report this one", soft_wrap=True)
     err.print(outcome.failure, markup=False, soft_wrap=True)
     return 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kernel_ir import render
-from kernel_ir.errors import Source, Span
+from kernel_ir.errors import ParseError, Source, Span
 from kernel_ir.grammar import parse_syntax
 from kernel_ir.syntax import ConstSyntax, FnSyntax, Item, KernelSyntax, RepeatSyntax, RuleSyntax, ScheduleSyntax, StatementSyntax
 
@@ -26,7 +26,10 @@ def format_text(text: str, name: str = "<string>") -> str:
     Raises a ParseError.
     """
     source = Source(name, text.removeprefix("\ufeff").replace("\r\n", "\n"))
-    return _Formatter(source).file(parse_syntax(source).items)
+    try:
+        return _Formatter(source).file(parse_syntax(source).items)
+    except RecursionError:
+        raise ParseError(f"{name}: an expression is nested deeper than can be formatted", hint="split it with temporaries") from None
 
 
 @dataclass(slots=True)

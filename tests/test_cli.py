@@ -107,6 +107,19 @@ BAD = [
     (("check", "-", "-"), "only one of the two"),
     (("targets", "show", "sm_1"), "unknown target"),
     (("run", "{scale}", "--input", "missing.npz"), "cannot read"),
+    (("run", "{scale}", "--target", "numpy", "--size", "N=100000000000000"), "not enough memory"),
+    (("optimize", "{scale}", "--size", "N=99999999999999999999"), "not an integer from 0 to"),
+    (("optimize", "{scale}", "-o", "."), "cannot write"),
+    (("optimize", "{scale}", "--seed", "-1"), "not a whole number of at least 0"),
+    (("optimize", "{scale}", "--tune", "many"), "not a whole number of at least 0"),
+    (("optimize", "{scale}", "--tolerance", "nan"), "not a number of at least 0"),
+    (("optimize", "{scale}", "--rules", "missing.rules"), "cannot read the rule book"),
+    (("check", "{scale}", "{scale}", "--examples", "0"), "not a whole number of at least 1"),
+    (("check", "{scale}", "{scale}", "--tolerance", "-1"), "not a number of at least 0"),
+    (("check", "{scale}", "{scale}", "--replay", "{scale}"), "is not a counterexample file"),
+    (("fuzz", "--kernels", "0"), "not a whole number of at least 1"),
+    (("fuzz", "--target", "cuda:sm_90", "--compile"), "no GPU is here"),
+    (("rules", "show", "no_such_rule"), "no rule 'no_such_rule'"),
 ]
 
 
@@ -171,6 +184,74 @@ def test_version_and_help(capsys):
             run(*words)
         assert stop.value.code == 0
         assert capsys.readouterr().out.startswith(("kir ", "usage: kir"))
+
+
+FILES = {
+    "empty": (b"", "the text is empty"),
+    "comment": (b"# nothing\n", "the text is empty"),
+    "binary": (bytes(range(128, 256)), "not UTF-8"),
+    "NUL": (b"kernel k\0", "error: "),
+    "unclosed": (SCALE[:-2].encode(), "`{` is never closed"),
+    "huge integer": (SCALE.replace("x[i]", "x[9999999999999999999999]").encode(), "does not fit i64"),
+    "huge number": (SCALE.replace("a *", "1e999 *").encode(), "does not fit f64"),
+    "deep": (SCALE.replace("x[i]", "(" * 9000 + "x[i]" + ")" * 9000).encode(), "nested deeper"),
+    "long": (SCALE.replace("x[i]", "+".join(["x[i]"] * 9000)).encode(), "nested deeper"),
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize("command", ["optimize", "emit", "run", "fmt", "check"])
+def test_a_file_that_is_none_is_exit_2_and_one_message(command, what, tmp_path, capsys):
+    if command == "fmt" and what in ("huge integer", "huge number", "long"):
+        pytest.skip("formatting judges no numbers, and needs no depth for a chain")
+    data, said = FILES[what]
+    path = tmp_path / "k.kir"
+    path.write_bytes(data)
+    assert run(command, *[path] * (2 if command == "check" else 1)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and said in err and "Traceback" not in err
+    assert path.read_bytes() == data
+
+
+TYPOS = ["", "}", "(", "§", "kernel", "1.5.2", "@", "[", '"', "\t\t", ":=", "if"]
+
+
+@pytest.mark.parametrize("typo", TYPOS, ids=repr)
+def test_a_typo_at_any_place_is_an_error_of_ours_or_none(typo):
+    from kernel_ir import KernelError, parse
+
+    for at in range(0, len(SCALE), 2):
+        for text in (SCALE[:at] + typo + SCALE[at:], SCALE[:at] + typo + SCALE[at + 3 :]):
+            try:
+                parse(text)
+            except KernelError as error:
+                assert error.message and "\n" not in error.message
+
+
+def test_output_may_be_the_input_and_keeps_its_mode(scale):
+    scale.chmod(0o640)
+    assert run("optimize", scale, "--target", "cpu", "-o", scale) == 0
+    assert scale.read_text().startswith(SCALE) and scale.stat().st_mode & 0o777 == 0o640
+
+
+def test_fuzz_reports_its_counts(capsys):
+    assert run("fuzz", "--kernels", 3, "--seed", 5, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["kernels"], report["ended"], report["failure"]) == (3, "count", None)
+    assert run("fuzz", "--kernels", 100000, "--seconds", 0, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == "seconds"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are POSIX")
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m kernel_ir.cli rules list --json | head -c 10"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=KERNELS.parent.parent,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
