@@ -70,7 +70,10 @@ def trial(family: str, mutant: Mutant, points: int) -> Trial:
     wrong = counterexample(rule, points)
     if not wrong:
         return Trial(*given, EQUIVALENT)
-    verdict = check_rule(rule, SECONDS)
+    try:
+        verdict = check_rule(rule, SECONDS)
+    except Exception as error:  # a fault of the checker: the rule is not proved
+        return Trial(*given, KILLED, wrong, why=f"the checker failed: {error!r}")
     return Trial(*given, SURVIVED if verdict.holds else KILLED, wrong, verdict.refuted, verdict.why)
 
 
