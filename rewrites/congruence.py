@@ -83,6 +83,11 @@ class Classes:
         twin = self._nodes.get(Term(term.name, tuple([a for a in args if a is not None])))
         return None if twin is None else self.find(twin)
 
+    @property
+    def forms(self) -> int:
+        """At least the number of different forms."""
+        return len(self._nodes)
+
     def nodes(self) -> list[int]:
         """A term of each different form, the first of each."""
         found: dict[Term, int] = {}

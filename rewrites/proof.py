@@ -20,12 +20,29 @@ from rewrites.pattern import Pattern, variables
 from rewrites.rule import Rule
 from rewrites.terms import Term
 
-ROUNDS: Final = 60
-MADE: Final = 60
+ROUNDS: Final = 40
+MADE: Final = 100
 """Terms made in a round: those that waste least."""
 NEVER: Final = 10**9
-SLACK: Final = 8
-"""How much larger than the least term of its class a node may be, beyond what start and end waste there: little at first, then more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to search: pairs of limits, the next where one pair leads no farther, and the number of forms that end it.
+
+    The first limit is how much larger than the least term of its class a node may be, beyond what start and end waste there; the second how
+    many terms, not yet known to be equal, may stand for one node of a saturated graph.
+    """
+
+    limits: tuple[tuple[int, int], ...]
+    forms: int
+
+
+WAYS: Final = (
+    Way(((0, 1), (1, 2), (2, 2)), 500),
+    Way(((0, 1), (6, 1)), 1500),
+)
+"""Tried in turn: little suffices nearly always."""
 OTHERS: Final = 6
 """Other terms of a variable's class of which a guard may know more."""
 MAX_STEPS: Final = 4000
@@ -170,25 +187,13 @@ def _directions(rules: Sequence[Rule]) -> list[_Direction]:
 
 def proof(known: Known, graphs: Sequence[Frozen], goals: Sequence[tuple[int, int]], rules: Sequence[Rule]) -> tuple[Rewrite, ...]:
     """The steps that turn the first term of each goal, in order, into the second; raises NoProof where these rules do not do it."""
-    classes = Classes(known.dag)
-    search = _Search(known, classes, _Homes(classes, graphs), _directions(rules))
-    for pair in goals:
-        for number in pair:
-            search.classes.add(number)
-    for fact in known.facts:
-        if fact.name == "union":
-            search.unite(fact.terms[0], fact.terms[1], FACT)
-    search.homes.settle(classes.nodes())
-    for pair in goals:
-        for number in pair:
-            search.bound(number)
-    for _ in range(ROUNDS):
-        if all(search.classes.find(a) == search.classes.find(b) for a, b in goals):
-            return tuple(_Flattening(search.classes).steps(goals))
-        if not search.round():
-            search.slack, search.copies = search.slack + 2, search.copies + 1
-            if search.slack > SLACK:
-                break
+    directions = _directions(rules)
+    for way in WAYS:
+        classes = Classes(known.dag)
+        search = _Search(known, classes, _Homes(classes, graphs), directions, goals)
+        search.begin()
+        if search.run(way):
+            return tuple(_Flattening(classes).steps(goals))
     raise NoProof
 
 
@@ -198,6 +203,7 @@ class _Search:
     classes: Classes
     homes: _Homes
     directions: Sequence[_Direction]
+    goals: Sequence[tuple[int, int]]
     copies: int = 1
     slack: int = 0
     bounds: dict[int, int] = field(default_factory=dict[int, int])
@@ -210,6 +216,27 @@ class _Search:
 
     def same(self, a: int, b: int) -> bool:
         return self.classes.find(a) == self.classes.find(b)
+
+    def begin(self) -> None:
+        """Adds start and end, and what the kernel's facts say."""
+        for number in itertools.chain(*self.goals):
+            self.classes.add(number)
+        for fact in self.known.facts:
+            if fact.name == "union":
+                self.unite(fact.terms[0], fact.terms[1], FACT)
+        self.homes.settle(self.classes.nodes())
+        for number in itertools.chain(*self.goals):
+            self.bound(number)
+
+    def run(self, way: Way) -> bool:
+        """Searches with each pair of limits until nothing is new; whether every goal is reached."""
+        for self.slack, self.copies in way.limits:
+            for _ in range(ROUNDS):
+                if all(self.same(a, b) for a, b in self.goals):
+                    return True
+                if self.classes.forms > way.forms or not self.round():
+                    break
+        return all(self.same(a, b) for a, b in self.goals)
 
     def round(self) -> bool:
         """Applies every rule everywhere once; whether anything was new."""
@@ -271,7 +298,10 @@ class _Search:
             after = instance(d.rhs, binding, d.rule.types, self.known.dag)
         except Unbound:
             return None
-        if self.classes.place(after) is not None or not self._belongs(number, after):
+        place = self.classes.place(after)
+        if place == self.classes.find(number):
+            self.tried.add(self._key(d, number, binding))
+        if place is not None or not self._belongs(number, after):
             return None
         return self._excess(after)
 
