@@ -38,14 +38,17 @@ class Saving:
 
 def savings(result: "Result") -> tuple[Saving, ...]:
     """What each rule of the result's chain saved, most first. Raises ChainError where there is no chain."""
+    chain = result.chain
     forms: list[tuple[frozenset[str], float]] = [(frozenset(), result.baseline_cycles)]
     before = frozenset[str]()
     for number, one in enumerate(result.rounds):
-        made = {c.kernel: before.union(c.rules) for c in one.found.candidates}
-        forms += [(made[c.kernel], cycles) for c, cycles in zip(one.found.candidates, one.costs, strict=True)]
-        if number + 1 < len(result.rounds):
-            before = made[result.rounds[number + 1].kernel]
-    found = [Saving(rule, min(cycles for rules, cycles in forms if rule not in rules) - result.cycles) for rule in result.chain.rules]
+        # A candidate that the chain goes through used what its steps say; of the others, only what made their terms is known.
+        steps = chain.rounds[number].steps if number < len(chain.rounds) else ()
+        own = {chain.rounds[number].target: before.union(s.name for s in steps if s.kind == "rule")} if steps else {}
+        made = [own.get(str(c.kernel), before.union(c.rules)) for c in one.found.candidates]
+        forms += zip(made, one.costs, strict=True)
+        before = next(iter(own.values()), before)
+    found = [Saving(rule, min(cycles for rules, cycles in forms if rule not in rules) - result.cycles) for rule in chain.rules]
     return tuple(sorted(found, key=lambda s: (-s.cycles, s.rule)))
 
 
