@@ -1,7 +1,7 @@
 """Turns a result into words: a line of summary, an explanation of what was done and why, or JSON."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kernel_ir.fastmath import flags_text
 from rewrites.chain import ChainError
@@ -9,6 +9,10 @@ from rewrites.chain import ChainError
 if TYPE_CHECKING:
     from kernel_ir.error_budget import Accuracy
     from kernel_ir.optimizer import Result, Round
+
+
+SHOWN: Final = 4
+"""Refused forms that a report shows."""
 
 
 def summary(result: "Result") -> str:
@@ -70,19 +74,19 @@ def _error_lines(result: "Result") -> list[str]:
     if found is None or result.budget is None:
         return []
     lines = [f"error at most {found.form} on {found.elements} elements; as written {found.original}"]
-    for one in result.refused:
+    for one in result.refused[:SHOWN]:
         by = f" by {', '.join(one.rules)}" if one.rules else ""
-        lines.append(
-            f"refused under tolerance {result.budget.tolerance:g}: a form{by}, error at most {one.accuracy.form}: {one.accuracy.excess}"
-        )
-    return lines
+        form = f"a form{by}, error at most {one.accuracy.form}"
+        lines.append(f"refused under tolerance {result.budget.tolerance:g}: {form}: {one.accuracy.excess}")
+    left = len(result.refused) - SHOWN
+    return [*lines, f"refused besides: {left} more"] if left > 0 else lines
 
 
 def cost_lines(result: "Result") -> list[str]:
     """Where the cycles go: by unit, by memory level, in starting launches."""
     cost = result.cost
     busy = [f"{unit}: {cycles:.4g} cycles" for unit, cycles in sorted(cost.arithmetic.items(), key=lambda item: -item[1])]
-    moved = [f"{level}: {count:.4g} bytes" for level, count in cost.bytes.items()]
+    moved = [f"{level}: {count:.4g} bytes" for level, count in cost.bytes.items() if count]
     return [*busy, *moved, f"starting launches: {cost.overhead:.4g} cycles", f"in all: {cost.cycles:.4g} cycles"]
 
 
