@@ -10,7 +10,7 @@ from extract.suggest_general import generalised
 from extract.suggest_repair import repaired
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType
 from kernel_ir.errors import KernelError
-from kernel_ir.fastmath import Flags
+from kernel_ir.fastmath import Flag, Flags
 from kernel_ir.nodes import Const
 from kernel_ir.ops import Types
 from kernel_ir.surface import NOWHERE
@@ -27,6 +27,22 @@ Holds = Callable[[Rule], bool]
 CUTS: Final = 12
 """Choices of variables that are tried for a pair."""
 MOST_NODES: Final = 40
+_EXCLUDED: Final = (frozenset[Flag](), frozenset((Flag.NNAN,)), frozenset((Flag.NNAN, Flag.NINF)))
+LICENCES: Final = (
+    frozenset[Flag](),
+    frozenset((Flag.NSZ,)),
+    frozenset((Flag.NNAN,)),
+    frozenset((Flag.NNAN, Flag.NSZ)),
+    frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ)),
+    *(
+        frozenset(flags) | more
+        for more in _EXCLUDED
+        for flags in (
+            (Flag.CONTRACT,), (Flag.ARCP,), (Flag.REASSOC,), (Flag.AFN,), (Flag.AFN, Flag.ARCP), (Flag.REASSOC, Flag.AFN),
+        )
+    ),
+)  # fmt: skip
+"""Flags to try, those that give away least first."""
 _FIRST: Final = (BOOL, I64, F32, F64, I32)
 """Type variables: those that every rule has first, as `elaborate` numbers them."""
 
@@ -52,10 +68,19 @@ class Generaliser:
         for left, right in ((a, b), (b, a)):
             stated = (self._stated(left, right, cut, explicit) for explicit in (False, True) for cut in self._cuts(left, right))
             for rule in dict.fromkeys(rule for rule in stated if rule is not None):
-                proved = rule if self.holds(rule) else repaired(rule, self.licence, self.holds)
+                proved = self._licensed(rule) or repaired(rule, self.licence, self.holds)
                 if proved is not None:
                     wider = generalised(proved, self.holds)
                     return wider if derivable(proved, (wider,)) else proved
+        return None
+
+    def _licensed(self, rule: Rule) -> Rule | None:
+        """The rule under the first flags of the licence that suffice: a guard may not be known where the kernel stands."""
+        floating = any(t.is_float for p in subpatterns(rule.lhs) for t in rule.types[p.type])
+        for needs in LICENCES if floating else LICENCES[:1]:
+            licensed = _with_text(replace(rule, needs=needs)) if needs <= self.licence else None
+            if licensed is not None and self.holds(licensed):
+                return licensed
         return None
 
     def _cuts(self, a: int, b: int) -> Iterator[frozenset[int]]:
