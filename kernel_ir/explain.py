@@ -44,7 +44,9 @@ def savings(result: "Result") -> tuple[Saving, ...]:
     for number, one in enumerate(result.rounds):
         # A candidate that the chain goes through used what its steps say; of the others, only what made their terms is known.
         steps = chain.rounds[number].steps if number < len(chain.rounds) else ()
-        own = {chain.rounds[number].target: before.union(s.name for s in steps if s.kind == "rule")} if steps else {}
+        own: dict[str, frozenset[str]] = {}
+        if steps:
+            own[chain.rounds[number].target] = before.union(s.name for s in steps if s.kind == "rule")
         made = [own.get(str(c.kernel), before.union(c.rules)) for c in one.found.candidates]
         forms += zip(made, one.costs, strict=True)
         before = next(iter(own.values()), before)
