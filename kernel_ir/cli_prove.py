@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kernel_ir.cli_common import console, replacing, write_json
 from kernel_ir.errors import UsageError
 from rewrites import certificates
+from rewrites.admission import need_provers
 from rewrites.books import BOOKS, PACKS, load_book
 from rewrites.certificates import Certificate
 from rewrites.rule import Rule
@@ -32,15 +33,17 @@ class _Book:
     rules: tuple[Rule, ...]
     known: dict[str, Certificate]
     found: dict[str, Certificate] = field(default_factory=dict[str, Certificate])
+    lost: set[str] = field(default_factory=set[str])
 
     def kept(self) -> dict[str, Certificate]:
         """Certificates of the book's rules as they are now; an unchanged proof keeps its seconds."""
-        names = {r.name: certificates.key(r) for r in self.rules}
+        names = {r.name: certificates.key(r) for r in self.rules if r.name not in self.lost}
         old = {n: c for n, c in self.known.items() if names.get(n) == c.key}
         return {**old, **{n: old[n] if n in old and c.same_proof(old[n]) else c for n, c in self.found.items()}}
 
     def save(self) -> None:
-        """Writes the certificates, if they changed."""
+        """Writes the certificates, if they changed; what another run wrote meanwhile is kept."""
+        self.known = {**certificates.read(self.path), **self.known}
         text, target = certificates.text_of(self.kept()), certificates.path_of(self.path)
         if not target.exists() or target.read_text("utf-8") != text:
             with replacing(str(target)) as temporary:
@@ -52,7 +55,7 @@ def check_rules(arguments: argparse.Namespace) -> int:
     books = [_book(path) for path in _paths(arguments)]
     todo = [(b, r) for b in books for r in (b.rules if arguments.all else certificates.unproved(b.rules, b.known))]
     if todo:
-        _need_provers()
+        need_provers()
         for book in dict.fromkeys(id(b) for b, _ in todo):
             _check_writable(next(b for b in books if id(b) == book))
     failures: list[dict[str, Any]] = []
@@ -65,7 +68,7 @@ def check_rules(arguments: argparse.Namespace) -> int:
                     book.found[rule.name] = certificates.certificate(rule, verdict, seconds)
                 else:
                     failures.append({"rule": rule.name, "book": str(book.path), "why": verdict.why, "refuted": verdict.refuted})
-                    book.known.pop(rule.name, None)
+                    book.lost.add(rule.name)
                     err.print(_failure(rule, verdict), markup=False, soft_wrap=True)
                 advance()
                 if count % SAVE_EVERY == 0:
@@ -108,15 +111,6 @@ def _book(path: Path) -> _Book:
     return _Book(path, load_book(path), certificates.read(path))
 
 
-def _need_provers() -> None:
-    """Raises UsageError where the provers are not installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("z3", "sympy") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"proofs need {' and '.join(missing)}", hint='`pip install "kir[prove]"` installs them')
-
-
 def _check_writable(book: _Book) -> None:
     """Before any proof is made: a directory where certificates cannot be written is refused."""
     target = certificates.path_of(book.path)
@@ -126,7 +120,7 @@ def _check_writable(book: _Book) -> None:
 
 def _save(books: list[_Book]) -> None:
     for book in books:
-        if book.found or book.kept() != book.known:
+        if book.found or book.lost or book.kept() != book.known:
             book.save()
 
 

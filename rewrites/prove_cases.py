@@ -1,17 +1,30 @@
-"""Turns an integer rule with a literal that its guards hold to 0..63 (a shift's count) into one z3 query for each of its values."""
+"""Turns a rule into its cases: the truth of each condition that is a variable; each value of a literal held to 0..63 (a shift's count)."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from rewrites.guards import Guard
-from rewrites.pattern import Apply, Lit, Pattern, Var
+from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
 from rewrites.prove_smt import difference
 from rewrites.prove_terms import Encoding, Unsupported, z3
 from rewrites.prove_unroll import Ground
 from rewrites.prove_verdict import Deadline, Outcome
 
 MOST: Final = 64
+MOST_CONDITIONS: Final = 4
+
+
+def decided(ground: Ground) -> Iterator[Ground]:
+    """The rule for each truth of the variables that select; itself where there is none."""
+    nodes = [p for side in (ground.rule.lhs, ground.rule.rhs) for p in subpatterns(side) if isinstance(p, Apply) and p.op == "select"]
+    names = sorted({p.args[0].name for p in nodes if isinstance(p.args[0], Var)})
+    if not names or len(names) > MOST_CONDITIONS:
+        yield ground
+        return
+    for truths in itertools.product((False, True), repeat=len(names)):
+        yield _put(ground, dict(zip(names, truths, strict=True)))
 
 
 def case_by_case(ground: Ground, deadline: Deadline) -> Outcome:
@@ -21,7 +34,7 @@ def case_by_case(ground: Ground, deadline: Deadline) -> Outcome:
     if variable is None:
         return Outcome("unknown", why="z3 gave up")
     for number in range(MOST):
-        outcome = difference(_put(ground, variable, number), deadline)
+        outcome = difference(_put(ground, {variable.name: number}), deadline)
         if not outcome.proved:
             return outcome if outcome.refuted else Outcome("unknown", why=f"z3 gave up at {variable.name}={number}")
     types = ", ".join(sorted({t.name for t in ground.dtypes.values() if t.is_int}))
@@ -41,9 +54,8 @@ def _bounded(ground: Ground, variable: Var) -> bool:
     return solver.check() == z3.unsat
 
 
-def _put(ground: Ground, variable: Var, number: int) -> Ground:
-    """The rule with the number in the variable's place."""
-    values = {variable.name: number}
+def _put(ground: Ground, values: Mapping[str, int]) -> Ground:
+    """The rule with numbers, or truth values, in the variables' places."""
     guards = tuple(Guard(g.kind, tuple(_replaced(a, values) for a in g.args), g.span) for g in ground.rule.guards)
     rule = replace(ground.rule, lhs=_replaced(ground.rule.lhs, values), rhs=_replaced(ground.rule.rhs, values), guards=guards)
     return Ground(rule, ground.dtypes, ground.where)
@@ -53,6 +65,11 @@ def _replaced(p: Pattern, values: Mapping[str, int]) -> Pattern:
     match p:
         case Var() if p.name in values:
             return Lit(values[p.name], p.type)
+        case Apply("select", (c, a, b)):
+            condition = _replaced(c, values)
+            if isinstance(condition, Lit):
+                return _replaced(a if condition.value else b, values)
+            return replace(p, args=(condition, _replaced(a, values), _replaced(b, values)))
         case Apply():
             return replace(p, args=tuple(_replaced(a, values) for a in p.args))
         case _:

@@ -4,12 +4,12 @@ Integers: z3, by bit vectors over all values, or by mathematical integers where 
 up, every value of narrow types. Floats: z3 over all values of f32 and f64; where it gives up, every combination of fp8 values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, DType
 from rewrites.pattern import Apply, Lit, Reduction, Var, subpatterns
-from rewrites.prove_cases import case_by_case
+from rewrites.prove_cases import case_by_case, decided
 from rewrites.prove_grid import on_grid
 from rewrites.prove_integers import true_of_integers
 from rewrites.prove_narrow import in_narrow_types
@@ -27,16 +27,15 @@ _HARD: Final = ("mul", "floordiv", "mod", "powi")
 
 def proof(rule: Rule, deadline: Deadline) -> Outcome:
     """The first counterexample, or what proves the rule in every choice of its dtypes."""
-    choices = assignments(rule)
-    bags = regroups(rule)
+    choices = [(dtypes, regroups(rule, dtypes)) for dtypes in assignments(rule)]
     grids: list[Outcome] = []
-    if not bags:
-        for dtypes in choices:
+    for dtypes, bags in choices:
+        if not bags:
             grids.append(on_grid(rule, dtypes))
             if grids[-1].refuted:
                 return grids[-1]
     found: list[Outcome] = []
-    for dtypes in choices:
+    for dtypes, bags in choices:
         for ground in unrolled(rule, dtypes, bags):
             found.append(regrouped(ground, deadline) if bags else _one(ground, deadline))
             if not found[-1].proved:
@@ -48,13 +47,14 @@ def proof(rule: Rule, deadline: Deadline) -> Outcome:
     vacuous = next((g.why for g in grids if not g.proved), "")
     if vacuous:
         return Outcome("unknown", why=vacuous)
-    return summed_up(rule, found, "edge grids of f32 and f64" if not bags and _floating(rule) else "")
+    on_floats = any(not bags and any(t.is_float for t in dtypes.values()) for dtypes, bags in choices)
+    return summed_up(rule, found, "edge grids of f32 and f64" if on_floats else "")
 
 
-def regroups(rule: Rule) -> bool:
+def regroups(rule: Rule, dtypes: Mapping[int, DType]) -> bool:
     """Whether it has float sums or products: without a flag it may only regroup them."""
     reductions = [p for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Reduction)]
-    return any(r.kind in ("sum", "prod", "expsum") and any(t.is_float for t in rule.types[r.type]) for r in reductions)
+    return any(r.kind in ("sum", "prod", "expsum") and dtypes[r.type].is_float for r in reductions)
 
 
 def summed_up(rule: Rule, found: Iterable[Outcome], *more: str) -> Outcome:
@@ -67,11 +67,18 @@ def summed_up(rule: Rule, found: Iterable[Outcome], *more: str) -> Outcome:
     return Outcome("proved", " + ".join(methods), "; ".join(domains), weight=sum(o.weight for o in found))
 
 
-def _floating(rule: Rule) -> bool:
-    return any(t.is_float for side in (rule.lhs, rule.rhs) for p in subpatterns(side) for t in rule.types[p.type])
-
-
 def _one(ground: Ground, deadline: Deadline) -> Outcome:
+    found: list[Outcome] = []
+    for case in decided(ground):
+        found.append(_decided(case, deadline))
+        if not found[-1].proved:
+            return found[-1]
+    return next((o for o in found if o.method == "exhaustive"), found[0])
+
+
+def _decided(ground: Ground, deadline: Deadline) -> Outcome:
+    if ground.rule.lhs == ground.rule.rhs:
+        return Outcome("proved", "identity")
     names = {ground.dtypes[p.type] for side in (ground.rule.lhs, ground.rule.rhs) for p in subpatterns(side)} - {BOOL}
     if any(t.is_float for t in names):
         return _floats(ground, names, deadline)

@@ -7,8 +7,10 @@ values, and nothing more. So are the functions, unless the rule may use their la
 """
 
 import itertools
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sympy as untyped_sympy
@@ -17,6 +19,7 @@ from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
+from rewrites.prove_error import interval
 from rewrites.prove_unroll import BOOLEAN, Ground
 from rewrites.prove_verdict import Deadline, Outcome
 
@@ -25,7 +28,17 @@ Real = Any  # a sympy expression
 
 MOST_CASES: Final = 64
 LN2, LN10 = (sp.Symbol(f"ln{n}", positive=True) for n in (2, 10))
-_CONSTANTS: Final = {0.6931471805599453: LN2, 1.4426950408889634: 1 / LN2, 2.302585092994046: LN10, 0.4342944819032518: 1 / LN10}
+_CONSTANTS: Final = {
+    0.6931471805599453: LN2,
+    1.4426950408889634: 1 / LN2,
+    2.302585092994046: LN10,
+    0.4342944819032518: 1 / LN10,
+    0.30102999566398120: LN2 / LN10,
+    3.321928094887362: LN10 / LN2,
+    0.3333333333333333: sp.Rational(1, 3),
+    1.5707963267948966: sp.pi / 2,
+    3.141592653589793: sp.pi,
+}
 """What a rounded constant stands for, where a rule may use another formula of a function."""
 
 
@@ -50,7 +63,8 @@ class _Field:
     truths: Mapping[str, bool]
     functions: bool
     sums: bool
-    seen: dict[str, Real] = field(default_factory=dict[str, "Real"])
+    split: bool
+    intervals: Mapping[str, tuple[float, float]]
 
     def dtype(self, t: int) -> DType:
         return BOOL if t == BOOLEAN else self.dtypes[t]
@@ -98,13 +112,36 @@ class _Field:
             return self.whole(p, args)
         if p.op in ("add", "sub") and not self.sums:
             return self.opaque(p.op, *args)
+        if self.split and p.op in ("max", "min", "fmax", "fmin", "abs"):
+            return self.chosen(p.op, *args)
         if p.op in _ALGEBRA:
             return _ALGEBRA[p.op](*args)
         if p.op == "powi":
             return args[0] ** args[1]
+        if self.functions and p.op in ("asin", "acos", "atan", "atan2"):
+            return self.inverse(p.op, *args)
         if self.functions and p.op in _FUNCTIONS:
             return _FUNCTIONS[p.op](*args)
         return self.opaque(p.op, *args)
+
+    def chosen(self, op: str, a: Real, b: Real | None = None) -> Real:
+        """A maximum, minimum or absolute value, by the case of which operand is the greater."""
+        other = -a if b is None else b
+        return a if self.compared("lt", other, a) == (op in ("max", "fmax", "abs")) else other
+
+    def inverse(self, op: str, x: Real, other: Real | None = None) -> Real:
+        """An inverse function: of its own function it is the argument, where that is in its range."""
+        if op == "atan2":
+            if other is None or not other.is_positive:
+                raise Unsupported("atan2 of two signs")
+            return self.inverse("atan", x / other)
+        ends = {"asin": (-1.57, 1.57), "acos": (0.0, 3.14), "atan": (-1.57, 1.57)}[op]
+        for name, (lo, hi) in self.intervals.items():
+            if name in self.signs and ends[0] <= lo and hi <= ends[1]:
+                angle = self.signs[name] * sp.Symbol(name, positive=True)
+                if _normal(x - _FUNCTIONS[op[1:]](angle)) == 0:
+                    return angle
+        return _FUNCTIONS[op](x)
 
     def whole(self, p: Apply, args: list[Real]) -> Real:
         """Integer arithmetic: of numbers alone, or where nothing can wrap because a guard says so."""
@@ -168,7 +205,7 @@ def _log(x: Real) -> Real:
     x = sp.factor(x)
     if x.is_nonpositive:
         raise _Undefined
-    return sp.expand_log(sp.log(x))
+    return sp.expand_log(sp.log(x)).xreplace({sp.log(2): LN2, sp.log(10): LN10})
 
 
 def _cbrt(x: Real) -> Real:
@@ -190,38 +227,121 @@ def _exp(x: Real) -> Real:
     return sp.exp(sp.expand(x))
 
 
+def _abs(x: Real) -> Real:
+    return sp.Abs(sp.factor(x))
+
+
+def _max(a: Real, b: Real) -> Real:
+    return a + _relu(b - a)
+
+
+def _min(a: Real, b: Real) -> Real:
+    return a - _relu(a - b)
+
+
+def _fma(a: Real, b: Real, c: Real) -> Real:
+    return a * b + c
+
+
+def _scaled(function: Callable[[Real], Real], before: Real, after: Real) -> Callable[[Real], Real]:
+    def scaled(x: Real) -> Real:
+        return function(x * before) * after
+
+    return scaled
+
+
+def _rsqrt(x: Real) -> Real:
+    return 1 / _sqrt(x)
+
+
+def _hypot(a: Real, b: Real) -> Real:
+    return _sqrt(a**2 + b**2)
+
+
+def _expm1(x: Real) -> Real:
+    return _exp(x) - 1
+
+
+def _log1p(x: Real) -> Real:
+    return _log(1 + x)
+
+
+def _sin(x: Real) -> Real:
+    return sp.sin(sp.expand(x))
+
+
+def _cos(x: Real) -> Real:
+    return sp.cos(sp.expand(x))
+
+
+def _tan(x: Real) -> Real:
+    return _sin(x) / _cos(x)
+
+
+def _asin(x: Real) -> Real:
+    return sp.asin(_normal(x))
+
+
+def _acos(x: Real) -> Real:
+    return sp.pi / 2 - _asin(x)
+
+
+def _atan(x: Real) -> Real:
+    """Of u / sqrt(1 - u ** 2) it is the arc sine of u."""
+    square = sp.cancel(sp.together(x**2 / (1 + x**2)))
+    root = sp.sqrt(square)
+    if root.is_Symbol and x.has(sp.sqrt(1 - square)):
+        return sp.asin(root if _normal(x / root).subs(root, sp.Rational(1, 2)) > 0 else -root)
+    return sp.atan(_normal(x))
+
+
+def _sinh(x: Real) -> Real:
+    return (_exp(x) - _exp(-x)) / 2
+
+
+def _cosh(x: Real) -> Real:
+    return (_exp(x) + _exp(-x)) / 2
+
+
+def _tanh(x: Real) -> Real:
+    return _sinh(x) / _cosh(x)
+
+
 _ALGEBRA: Final[dict[str, Callable[..., Real]]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "neg": lambda a: -a,
-    "fma": lambda a, b, c: a * b + c,
-    "abs": lambda a: sp.Abs(sp.factor(a)),
-    "max": lambda a, b: a + _relu(b - a),
-    "min": lambda a, b: a - _relu(a - b),
-    "fmax": lambda a, b: a + _relu(b - a),
-    "fmin": lambda a, b: a - _relu(a - b),
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "fma": _fma,
+    "abs": _abs,
+    "max": _max,
+    "min": _min,
+    "fmax": _max,
+    "fmin": _min,
 }
 _FUNCTIONS: Final[dict[str, Callable[..., Real]]] = {
     "sqrt": _sqrt,
-    "rsqrt": lambda a: 1 / _sqrt(a),
+    "rsqrt": _rsqrt,
     "cbrt": _cbrt,
-    "hypot": lambda a, b: _sqrt(a**2 + b**2),
+    "hypot": _hypot,
     "pow": _pow,
     "exp": _exp,
-    "exp2": lambda a: _exp(a * LN2),
-    "expm1": lambda a: _exp(a) - 1,
+    "exp2": _scaled(_exp, LN2, 1),
+    "expm1": _expm1,
     "log": _log,
-    "log2": lambda a: _log(a) / LN2,
-    "log10": lambda a: _log(a) / LN10,
-    "log1p": lambda a: _log(1 + a),
-    "sin": lambda a: sp.sin(sp.expand(a)),
-    "cos": lambda a: sp.cos(sp.expand(a)),
-    "tan": lambda a: sp.sin(sp.expand(a)) / sp.cos(sp.expand(a)),
-    "sinh": lambda a: (_exp(a) - _exp(-a)) / 2,
-    "cosh": lambda a: (_exp(a) + _exp(-a)) / 2,
-    "tanh": lambda a: (_exp(a) - _exp(-a)) / (_exp(a) + _exp(-a)),
+    "log2": _scaled(_log, 1, 1 / LN2),
+    "log10": _scaled(_log, 1, 1 / LN10),
+    "log1p": _log1p,
+    "sin": _sin,
+    "cos": _cos,
+    "tan": _tan,
+    "asin": _asin,
+    "acos": _acos,
+    "atan": _atan,
+    "sinh": _sinh,
+    "cosh": _cosh,
+    "tanh": _tanh,
 }
 
 
@@ -232,7 +352,7 @@ def _normal(x: Real) -> Real:
 
 def _is_zero(x: Real) -> bool:
     """Whether it vanishes: its numerator, a polynomial in powers of the atoms, with sin ** 2 as 1 - cos ** 2."""
-    x = sp.expand_trig(x)
+    x = sp.expand_trig(_whole_angles(x))
     numerator = sp.numer(sp.together(sp.powdenest(sp.expand(x, power_base=False))))
     for _ in range(3):
         numerator = sp.expand(numerator)
@@ -240,6 +360,20 @@ def _is_zero(x: Real) -> bool:
             return True
         numerator = sp.numer(sp.together(numerator.replace(_square_of_sine, _by_cosine)))
     return sp.expand(numerator) == 0
+
+
+def _vanishes(x: Real) -> bool:
+    """Whether it is zero; with logarithms in it, also where its exponential is one."""
+    if _is_zero(x):
+        return True
+    return bool(x.has(sp.log)) and _is_zero(sp.exp(sp.expand(x)).expand(power_exp=True) - 1)
+
+
+def _whole_angles(x: Real) -> Real:
+    """With each variable scaled so that no angle is a fraction of it."""
+    angles = [a for f in x.atoms(sp.sin, sp.cos) for a in sp.Add.make_args(sp.expand(f.args[0]))]
+    scale = math.lcm(*(int(a.as_coeff_Mul()[0].q) for a in angles if a.as_coeff_Mul()[0].is_Rational))
+    return x if scale == 1 else x.subs({s: scale * s for s in x.free_symbols}, simultaneous=True)
 
 
 def _square_of_sine(x: Real) -> bool:
@@ -259,18 +393,33 @@ def identical(ground: Ground, deadline: Deadline, functions: bool, sums: bool = 
     if len(set(names) - positive) > 6 or not functions:
         # Without laws of functions a sign matters to abs and comparisons alone, which then stay atoms.
         positive = positive | (set(names) if not any(_signed(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)) else set())
+    found = _in_all(ground, names, positive, functions, sums, False, deadline)
+    if found.proved or not any(_extreme(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)):
+        return found
+    return _in_all(ground, names, positive, functions, sums, True, deadline)
+
+
+def _in_all(
+    ground: Ground, names: list[str], positive: set[str], functions: bool, sums: bool, split: bool, deadline: Deadline
+) -> Outcome:  # fmt: skip
+    """The outcome over every case of signs."""
+    intervals = {n: (max(w.lo, -1e300), min(w.hi, 1e300)) for n in names for w in [interval(ground.rule, n)]}
     cases = 0
     for signs in itertools.product(*[(1,) if n in positive else (1, -1) for n in names]):
-        for why in _case(ground, dict(zip(names, signs, strict=True)), {}, functions, sums):
+        worker = _Field(ground.dtypes, dict(zip(names, signs, strict=True)), {}, functions, sums, split, intervals)
+        for why in _case(ground, worker):
             cases += 1
             if why or cases > MOST_CASES or deadline.passed:
                 return Outcome("unknown", why=why or "too many cases")
     return Outcome("proved")
 
 
-def _case(ground: Ground, signs: Mapping[str, int], truths: Mapping[str, bool], functions: bool, sums: bool) -> Iterator[str]:
+def _extreme(p: Pattern) -> bool:
+    return isinstance(p, Apply) and p.op in ("max", "min", "fmax", "fmin", "abs")
+
+
+def _case(ground: Ground, worker: _Field) -> Iterator[str]:
     """For each way to decide the conditions that are met: "", or what is missing."""
-    worker = _Field(ground.dtypes, signs, truths, functions, sums)
     try:
         try:
             left = worker.value(ground.rule.lhs)
@@ -281,10 +430,10 @@ def _case(ground: Ground, signs: Mapping[str, int], truths: Mapping[str, bool], 
         if isinstance(left, bool) or isinstance(right, bool):
             yield "" if left == right else "a condition changes"
         else:
-            yield "" if _is_zero(left - right) else f"no identity was found{_where(signs)}"
+            yield "" if _vanishes(left - right) else f"no identity was found{_where(worker.signs)}"
     except _Branch as branch:
         for truth in (True, False):
-            yield from _case(ground, signs, {**truths, str(branch): truth}, functions, sums)
+            yield from _case(ground, replace(worker, truths={**worker.truths, str(branch): truth}))
     except _Undefined:
         yield "the right side is not defined where the left side is"
     except Unsupported as missing:

@@ -15,11 +15,13 @@ from typing import Final
 from kernel_ir.dtypes import BOOL, DType
 from rewrites.guards import COMPARISONS, WRAPPING, Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatterns, type_of
-from rewrites.prove_terms import WIDTHS, Term, Unsupported, z3
+from rewrites.prove_terms import ORDER, PLAIN, RING, WIDTHS, Term, Unsupported, z3
 from rewrites.prove_unroll import BOOLEAN, Ground
 from rewrites.prove_verdict import Deadline, Outcome
 
-RESOURCES: Final = 3_000_000
+RESOURCES: Final = 2_500_000
+ATTEMPTS: Final = (("QF_NIA", 0), ("", 0), ("", 1), ("QF_NIA", 2))
+"""Logics (z3's own choice: "") and seeds."""
 MOST_LEMMAS: Final = 600
 MOST_PARTS: Final = 4
 
@@ -39,6 +41,7 @@ class _Integers:
     dtypes: Mapping[int, DType]
     guards: tuple[Guard, ...]
     exact_nodes: frozenset[Pattern]
+    count: int = 0
     facts: list[Term] = field(default_factory=list[Term])
     divisions: dict[tuple[str, str], _Division] = field(default_factory=dict[tuple[str, str], _Division])
     known: dict[Pattern, Term] = field(default_factory=dict[Pattern, Term])
@@ -48,7 +51,8 @@ class _Integers:
         return BOOL if t == BOOLEAN else self.dtypes[t]
 
     def fresh(self, name: str) -> Term:
-        return z3.FreshInt(name)
+        self.count += 1
+        return z3.Int(f"{name}.{self.count}")
 
     def in_range(self, x: Term, dtype: DType) -> Term:
         half = 2 ** (WIDTHS[dtype.name] - 1)
@@ -85,13 +89,13 @@ class _Integers:
             return self.value(p)
         if p not in self.whole:
             args = [self.exact(a) for a in p.args]
-            self.whole[p] = _RING[p.op](*args)
+            self.whole[p] = RING[p.op](*args)
         return self.whole[p]
 
     def wrapped(self, p: Apply) -> Term:
         dtype = self.dtype(p.type)
         if p in self.exact_nodes:
-            return _RING[p.op](*(self.value(a) for a in p.args))
+            return RING[p.op](*(self.value(a) for a in p.args))
         x, turns = self.fresh("w"), self.fresh("k")
         self.facts += [x == self.exact(p) + turns * 2 ** WIDTHS[dtype.name], self.in_range(x, dtype)]
         return x
@@ -161,7 +165,7 @@ class _Integers:
                 return z3.BoolVal(True)
             case "nowrap":
                 nodes = [x for x in subpatterns(a) if isinstance(x, Apply) and x.op in WRAPPING]
-                return z3.And(*(self.in_range(_RING[x.op](*(self.value(v) for v in x.args)), self.dtype(x.type)) for x in nodes), True)
+                return z3.And(*(self.in_range(RING[x.op](*(self.value(v) for v in x.args)), self.dtype(x.type)) for x in nodes), True)
             case "divides":
                 # Its dividend was made a multiple of its divisor before anything else was translated.
                 return self.value(g.args[0]) != 0
@@ -184,8 +188,8 @@ class _Integers:
         if p.op in ("floordiv", "mod"):
             division = self.division(*args)
             return division.remainder if p.op == "mod" else division.quotient
-        if p.op in _RING:
-            return _RING[p.op](*args)
+        if p.op in RING:
+            return RING[p.op](*args)
         return _OTHER[p.op](*args)
 
     def lemmas(self, sides: tuple[Pattern, ...]) -> list[Term]:
@@ -269,27 +273,11 @@ def _multiplied(a: Mapping[tuple[str, ...], int], b: Mapping[tuple[str, ...], in
     return total
 
 
-_RING: Final = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "neg": lambda a: -a,
-}
-_OTHER: Final = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "and": lambda a, b: z3.And(a, b),
-    "or": lambda a, b: z3.Or(a, b),
-    "not": lambda a: z3.Not(a),
-    "select": lambda c, a, b: z3.If(c, a, b),
-    "min": lambda a, b: z3.If(a < b, a, b),
-    "max": lambda a, b: z3.If(a > b, a, b),
-    "sign": lambda a: z3.If(a > 0, z3.IntVal(1), z3.If(a < 0, z3.IntVal(-1), z3.IntVal(0))),
-}
+def _sign(a: Term) -> Term:
+    return z3.If(a > 0, z3.IntVal(1), z3.If(a < 0, z3.IntVal(-1), z3.IntVal(0)))
+
+
+_OTHER: Final = {**ORDER, **PLAIN, "sign": _sign}
 
 
 def true_of_integers(ground: Ground, deadline: Deadline, resources: int = RESOURCES) -> Outcome:
@@ -306,12 +294,22 @@ def true_of_integers(ground: Ground, deadline: Deadline, resources: int = RESOUR
         lemmas = worker.lemmas((rule.lhs, rule.rhs))
     except (Unsupported, KeyError) as missing:
         return Outcome("unknown", why=f"no translation of {missing}")
-    for solver in (z3.SolverFor("QF_NIA"), z3.Solver()):
-        solver.set("rlimit", resources)
-        solver.set("timeout", deadline.milliseconds)
-        solver.add(*guards, *worker.facts, *lemmas, left != right)
-        if solver.check() == z3.unsat:
+    question = z3.Solver()
+    question.add(*guards, *worker.facts, *lemmas, left != right)
+    for logic, seed in ATTEMPTS:
+        if _unsatisfiable(question.to_smt2(), logic, seed, resources, deadline):
             return Outcome("proved")
         if deadline.passed:
             break
     return Outcome("unknown", why="z3 gave up")
+
+
+def _unsatisfiable(text: str, logic: str, seed: int, resources: int, deadline: Deadline) -> bool:
+    """Asked in a context of its own: what z3 did before would change its search."""
+    context = z3.Context()
+    solver = z3.SolverFor(logic, ctx=context) if logic else z3.Solver(ctx=context)
+    solver.set("rlimit", resources)
+    solver.set("timeout", deadline.milliseconds)
+    solver.set("random_seed", seed)
+    solver.from_string(text)
+    return solver.check() == z3.unsat

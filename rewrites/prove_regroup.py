@@ -10,6 +10,7 @@ from typing import Final
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS, REDUCTIONS
 from rewrites.pattern import Apply, Lit, Pattern
+from rewrites.prove_meaning import over_nothing
 from rewrites.prove_terms import Encoding, Term, Unsupported, z3
 from rewrites.prove_unroll import Ground
 from rewrites.prove_verdict import Deadline, Outcome
@@ -32,7 +33,7 @@ class _Bags(Encoding):
 
     def applied(self, p: Apply) -> Term:
         dtype = self.dtype(p.type)
-        if p.op in REDUCTIONS and dtype.is_float and len(p.args) != OPS[p.op].arity if p.op in OPS else p.op in REDUCTIONS:
+        if p.op in REDUCTIONS and p.op not in OPS:
             return self.bag(p, dtype)
         result = self.dtype(p.result)
         if p.op == "select" or not (dtype.is_float or result.is_float):
@@ -53,7 +54,9 @@ class _Bags(Encoding):
         if p.op == "expsum":
             pair = z3.Function("weighted", sort, sort, sort)
             args = [pair(s, v) for s, v in zip(args[::2], args[1::2], strict=True)]
-        total = z3.Sum(*(counted(a) for a in args))
+        total = z3.Sum(*(counted(a) for a in args)) if args else z3.IntVal(0)
+        if not args:
+            self.axioms.append(made(total) == self.literal(Lit(over_nothing(p.op, dtype), p.type)))
         self.axioms.append(counted(made(total)) == total)
         if p.op != "expsum":
             self.axioms += [made(counted(a)) == a for a in args]
@@ -74,7 +77,7 @@ def regrouped(ground: Ground, deadline: Deadline) -> Outcome:
     solver.add(*bags.axioms, *guards, left != right)
     answer = solver.check()
     if answer == z3.unsat:
-        return Outcome("proved")
+        return Outcome("proved", "z3 multisets", "any meaning of the float operations")
     where = f" at {ground.where}" if ground.where else ""
     return Outcome("unknown", why=f"the sides differ by more than the grouping of their sums{where}" if answer == z3.sat else "z3 gave up")
 

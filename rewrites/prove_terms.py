@@ -84,8 +84,8 @@ class Encoding:
         args = [self.value(a) for a in p.args]
         if OPS[p.op].cast is not None:
             return self.cast(p, args[0], dtype)
-        if p.op in _PLAIN and not (p.op in ("eq", "ne") and dtype.is_float):
-            return _PLAIN[p.op](*args)
+        if p.op in PLAIN and not (p.op in ("eq", "ne") and dtype.is_float):
+            return PLAIN[p.op](*args)
         if p.op in ("min", "max", "fmin", "fmax") and dtype.is_float:
             return _float_extreme(p.op, args[0], args[1], z3.FPVal(self.zero, self.sort(dtype)))
         table = _FLOAT if dtype.is_float else _INTEGER
@@ -145,7 +145,7 @@ class Encoding:
                 return z3.And(d != 0, z3.SRem(n, d) == 0)
             case kind if kind in COMPARISONS and dtype is not BOOL and not dtype.is_float:
                 left, right = _widened(self.exact(a), self.exact(g.args[1]))
-                return _INTEGER[kind](left, right) if kind not in _PLAIN else _PLAIN[kind](left, right)
+                return _INTEGER[kind](left, right) if kind not in PLAIN else PLAIN[kind](left, right)
             case kind if kind in COMPARISONS:
                 x, y = self.value(a), self.value(g.args[1])
                 holds = _FLOAT[kind](x, y)
@@ -153,7 +153,7 @@ class Encoding:
                 return holds if g.args[1].value == 0 else z3.Or(holds, z3.fpIsNaN(x))
             case kind:
                 x = self.value(a)
-                return _FLOAT_GUARDS[kind](x) if dtype.is_float else _INTEGER_GUARDS[kind](x)
+                return _float_guard(kind, x) if dtype.is_float else _integer_guard(kind, x)
 
     def exact_op(self, p: Apply) -> Term:
         """Whether a wrapping operation gives the mathematical result."""
@@ -202,14 +202,6 @@ def _mod(a: Term, b: Term) -> Term:
     return z3.If(b == 0, z3.BitVecVal(0, a.size()), a % b)
 
 
-def _shl(a: Term, n: Term) -> Term:
-    return a << n  # a count past the width, read unsigned, gives 0: so do the language's, negative ones included
-
-
-def _shr(a: Term, n: Term) -> Term:
-    return a >> n
-
-
 def _sign(a: Term) -> Term:
     one = z3.BitVecVal(1, a.size())
     return z3.If(a > 0, one, z3.If(a < 0, -one, z3.BitVecVal(0, a.size())))
@@ -229,42 +221,79 @@ def _float_extreme(op: str, a: Term, b: Term, zero: Term) -> Term:
 
 
 def _rounding(mode: Callable[[], Term]) -> Callable[..., Term]:
-    return lambda *args: z3.fpRoundToIntegral(mode(), *args)
+    def rounded(x: Term) -> Term:
+        return z3.fpRoundToIntegral(mode(), x)
+
+    return rounded
 
 
 def _with_rne(function: Callable[..., Term]) -> Callable[..., Term]:
-    return lambda *args: function(z3.RNE(), *args)
+    def nearest(*args: Term) -> Term:
+        return function(z3.RNE(), *args)
+
+    return nearest
 
 
-_PLAIN: Final[dict[str, Callable[..., Term]]] = {
-    "and": lambda a, b: z3.And(a, b),
-    "or": lambda a, b: z3.Or(a, b),
-    "not": lambda a: z3.Not(a),
-    "select": lambda c, a, b: z3.If(c, a, b),
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
+def _not(a: Term) -> Term:
+    return z3.Not(a)
+
+
+def _and(a: Term, b: Term) -> Term:
+    return z3.And(a, b)
+
+
+def _or(a: Term, b: Term) -> Term:
+    return z3.Or(a, b)
+
+
+def _select(c: Term, a: Term, b: Term) -> Term:
+    return z3.If(c, a, b)
+
+
+def _abs(a: Term) -> Term:
+    return z3.If(a < 0, -a, a)
+
+
+def _min(a: Term, b: Term) -> Term:
+    return z3.If(a < b, a, b)
+
+
+def _max(a: Term, b: Term) -> Term:
+    return z3.If(a > b, a, b)
+
+
+PLAIN: Final[dict[str, Callable[..., Term]]] = {
+    "and": _and,
+    "or": _or,
+    "not": _not,
+    "select": _select,
+    "eq": operator.eq,
+    "ne": operator.ne,
 }
+"""Operations of every type."""
+ORDER: Final[dict[str, Callable[..., Term]]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "min": _min,
+    "max": _max,
+}
+RING: Final[dict[str, Callable[..., Term]]] = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg}
 _INTEGER: Final[dict[str, Callable[..., Term]]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "neg": lambda a: -a,
+    **RING,
+    **ORDER,
     "floordiv": _floordiv,
     "mod": _mod,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "band": lambda a, b: a & b,
-    "bor": lambda a, b: a | b,
-    "bxor": lambda a, b: a ^ b,
-    "bnot": lambda a: ~a,
-    "shl": _shl,
-    "shr": _shr,
-    "abs": lambda a: z3.If(a < 0, -a, a),
+    "band": operator.and_,
+    "bor": operator.or_,
+    "bxor": operator.xor,
+    "bnot": operator.invert,
+    # A count past the width, read unsigned, shifts everything out: so do the language's counts, negative ones included.
+    "shl": operator.lshift,
+    "shr": operator.rshift,
+    "abs": _abs,
     "sign": _sign,
-    "min": lambda a, b: z3.If(a < b, a, b),
-    "max": lambda a, b: z3.If(a > b, a, b),
 }
 _FLOAT: Final[dict[str, Callable[..., Term]]] = {
     "add": _with_rne(z3.fpAdd),
@@ -287,12 +316,39 @@ _FLOAT: Final[dict[str, Callable[..., Term]]] = {
     "round": _rounding(z3.RNE),
     "trunc": _rounding(z3.RTZ),
 }
-_INTEGER_GUARDS: Final[dict[str, Callable[[Term], Term]]] = {
-    "pow2": lambda x: z3.And(x > 0, x & (x - 1) == 0),
-    "nonneg": lambda x: x >= 0,
-    "positive": lambda x: x > 0,
-    "nonzero": lambda x: x != 0,
-}
+
+
+def _integer_guard(kind: str, x: Term) -> Term:
+    match kind:
+        case "pow2":
+            return z3.And(x > 0, x & (x - 1) == 0)
+        case "nonneg":
+            return x >= 0
+        case "positive":
+            return x > 0
+        case "nonzero":
+            return x != 0
+        case _:
+            raise Unsupported(kind)
+
+
+def _float_guard(kind: str, x: Term) -> Term:
+    zero = z3.FPVal(0.0, x.sort())
+    match kind:
+        case "pow2":
+            return _power_of_two(x)
+        case "nonneg":
+            return z3.Not(z3.fpLT(x, zero))
+        case "positive":
+            return z3.fpGT(x, zero)
+        case "nonzero":
+            return z3.Not(z3.fpIsZero(x))
+        case "finite":
+            return z3.Not(z3.Or(z3.fpIsNaN(x), z3.fpIsInf(x)))
+        case "notnan":
+            return z3.Not(z3.fpIsNaN(x))
+        case _:
+            raise Unsupported(kind)
 
 
 def _power_of_two(x: Term) -> Term:
@@ -301,13 +357,3 @@ def _power_of_two(x: Term) -> Term:
     exponent = z3.ZeroExt(4, z3.Extract(wide + x.ebits() - 1, wide, bits))
     bias = 2 ** (x.ebits() - 1) - 1
     return z3.And(z3.Extract(wide - 1, 0, bits) == 0, z3.UGE(exponent, bias - 126), z3.ULE(exponent, bias + 126))
-
-
-_FLOAT_GUARDS: Final[dict[str, Callable[[Term], Term]]] = {
-    "pow2": _power_of_two,
-    "nonneg": lambda x: z3.Not(z3.fpLT(x, z3.FPVal(0.0, x.sort()))),
-    "positive": lambda x: z3.fpGT(x, z3.FPVal(0.0, x.sort())),
-    "nonzero": lambda x: z3.Not(z3.fpIsZero(x)),
-    "finite": lambda x: z3.Not(z3.Or(z3.fpIsNaN(x), z3.fpIsInf(x))),
-    "notnan": lambda x: z3.Not(z3.fpIsNaN(x)),
-}

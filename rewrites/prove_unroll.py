@@ -127,7 +127,7 @@ class _Unroller:
     def reduction(self, p: Reduction, bounds: Bounds, indices: Mapping[str, int]) -> Pattern:
         lo, hi = (_whole(self.pattern(b, bounds, indices)) for b in (p.lo, p.hi))
         rows = [[self.pattern(b, bounds, {**indices, p.index: i}) for b in p.bodies] for i in range(lo, hi)]
-        if self.unordered and rows and self.dtypes[p.type].is_float and p.kind not in ("argmax", "argmin"):
+        if self.unordered and self.dtypes[p.type].is_float and p.kind not in ("argmax", "argmin"):
             return Apply(p.kind, tuple(b for row in rows for b in row), p.type, p.type)
         match p.kind:
             case "argmax" | "argmin":
