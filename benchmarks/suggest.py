@@ -1,6 +1,6 @@
 """Turns lists of suggestions into figures: are unsound ones refused, sound ones admitted with the right licence, lost rules restored?
 
-    python -m benchmarks.suggest [--only unsound|sound|restore] [--output benchmarks/results/suggest.json]
+    python -m benchmarks.suggest [--only unsound|sound|restore|example] [--output benchmarks/results/suggest.json]
 
 The suggestions (`benchmarks/suggestions/`) were written by hand, the unsound ones to deceive; no model was asked. Each goes through
 the whole path of `kir rules suggest`: parsed, typed, licensed, proved, repaired, generalised. An unsound one that comes out repaired is
@@ -19,6 +19,8 @@ from typing import Any
 
 from benchmarks.machine import description
 from benchmarks.oracle import counterexample
+from benchmarks.suggest_example import example
+from benchmarks.suggest_restore import restore
 from extract.suggest import Batch, Outcome
 from extract.suggest_database import Database
 from extract.suggest_isolate import Isolated
@@ -130,7 +132,7 @@ def _say(text: str) -> None:
 def main() -> int:
     """Runs the evaluation; exit code 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("unsound", "sound", "restore"), action="append")
+    parser.add_argument("--only", choices=("unsound", "sound", "restore", "example"), action="append")
     parser.add_argument("--output", default=str(HERE / "results" / "suggest.json"))
     arguments = parser.parse_args()
     path = Path(arguments.output)
@@ -144,9 +146,10 @@ def main() -> int:
                 result[name] = part(isolated) | {"seconds": round(time.perf_counter() - started, 1)}
                 _write(path, result)
     if not arguments.only or "restore" in arguments.only:
-        from benchmarks.suggest_restore import restore
-
-        result["restore"] = restore()
+        result["restore"] = restore(_say)
+        _write(path, result)
+    if not arguments.only or "example" in arguments.only:
+        result["example"] = example()
         _write(path, result)
     good = result.get("unsound", {}).get("admitted", 0) == 0 and result.get("sound", {}).get("rate", 1) >= 0.95
     return 0 if good else 1

@@ -1,0 +1,78 @@
+"""Turns a book without 20 useful rules into figures: the cycles that the public kernels lose, and how many a recording restores."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from extract.suggest_chat import Spending
+from extract.suggest_database import Database
+from extract.suggest_isolate import Isolated
+from extract.suggest_model import ModelSuggester
+from extract.suggest_record import Replay
+from kernel_ir.nodes import Kernel
+from kernel_ir.optimizer import Result
+from kernel_ir.parser import parse_file
+from kernel_ir.suggesting import Search, suggest
+from rewrites.books import default_rules
+from rewrites.rule import Rule
+
+ROOT = Path(__file__).parents[1]
+RECORDING = ROOT / "benchmarks" / "suggestions" / "restore.jsonl"
+FLAGS = "reassoc,contract,arcp,afn,nsz"
+REMOVED: Final = (
+    *("mul_comm", "add_comm", "mul_one", "one_mul", "neg_neg", "mul_minus_one", "powi_2", "div_of_mod", "mod_of_mod", "fuse_multiply"),
+    *("div_to_reciprocal", "distribute", "add_over", "mul_over", "mul_div_cancel", "neg_sub", "exp_sub", "over_sqrt"),
+    *("online_softmax", "online_softmax_one"),
+)
+"""Rules that made the results of the public kernels under these flags."""
+LOST: Final = 1.001
+"""A kernel has lost something where its cycles rise by more than this ratio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced(Search):
+    """A search whose built-in books lack some rules."""
+
+    removed: tuple[str, ...] = ()
+
+    def result(self, kernel: Kernel, extra: tuple[Rule, ...]) -> Result:
+        with mock.patch("kernel_ir.optimizer.rules_of", lambda _: self.base()):
+            return Search.result(self, kernel, extra)
+
+    def base(self) -> tuple[Rule, ...]:
+        return tuple(rule for rule in default_rules() if rule.name not in self.removed)
+
+
+def restore(say: Callable[[str], None]) -> dict[str, Any]:
+    """Logarithms of cycles lost and recovered, summed over the public kernels that lose any."""
+    kernels = [k for path in sorted((ROOT / "examples" / "kernels").glob("*.kir")) for k in parse_file(path).values()]
+    whole, part = Search("cpu", FLAGS), Reduced("cpu", FLAGS, removed=REMOVED)
+    with Isolated() as isolated:
+        full = {k.name: isolated.call(600.0, whole, k, ()).cycles for k in kernels}
+        less = {k.name: isolated.call(600.0, part, k, ()).cycles for k in kernels}
+    losers = [k for k in kernels if less[k.name] > full[k.name] * LOST]
+    say(f"{len(losers)} of {len(kernels)} kernels lose cycles")
+    replay = Replay(RECORDING)
+    found = suggest(
+        losers,
+        ModelSuggester(replay, Spending(), None),
+        part,
+        Database(None),
+        replay.left,
+        notify=lambda o: say(f"{o.fate.value} {o.name}"),
+    )
+    after = {f.kernel.name: f.cycles for f in found.after}
+    lost = sum(math.log(less[k.name] / full[k.name]) for k in losers)
+    # What ends cheaper than with the whole book counts as restored, not as more.
+    recovered = sum(math.log(less[k.name] / max(after[k.name], full[k.name])) for k in losers)
+    rows = {k.name: {"whole_book": full[k.name], "without": less[k.name], "restored": after[k.name]} for k in losers}
+    return {
+        "removed": REMOVED,
+        "recording": replay.model,
+        "kept": [o.admitted for o in found.kept],
+        "kernels": rows,
+        "recovered": recovered / lost,
+    }
