@@ -17,7 +17,7 @@ from tests.conftest import SHARED
 
 LIMIT = 2**15
 BUDGET = Budget(seconds=20.0, nodes=2_000, rounds=6)
-UNPROVED_ALLOWED = 16
+UNPROVED_ALLOWED = 2
 INFIX = {"+": "+", "-": "-", "*": "*", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "==", "!=": "!=", "&&": "and", "||": "or"}
 
 
