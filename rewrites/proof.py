@@ -40,6 +40,7 @@ class Way:
 
 WAYS: Final = (
     Way(((0, 1), (1, 2), (2, 2)), 500),
+    Way(((0, 1), (2, 2), (4, 3), (6, 4)), 900),
     Way(((0, 1), (6, 1)), 1500),
 )
 """Tried in turn: little suffices nearly always."""
@@ -77,6 +78,14 @@ class _Homes:
     def __post_init__(self) -> None:
         self._index = [dict(zip(g.nodes, g.classes, strict=True)) for g in self.graphs]
         self._sizes = [_least_sizes(g) for g in self.graphs]
+
+    def _identify(self, graph: int, one: int, two: int) -> None:
+        """Two classes of a graph are equal, as a proof shows: instruction selection knows fewer rules than the search before it."""
+        index, sizes = self._index[graph], self._sizes[graph]
+        self._index[graph] = {_renamed(t, two, one): one if home == two else home for t, home in index.items()}
+        sizes[one] = min(sizes[one], sizes[two])
+        for homes in self._homes.values():
+            homes[graph] = one if homes[graph] == two else homes[graph]
 
     def excess(self, number: int) -> int | None:
         """How much larger a term's node is than the least term of its class, at best; None where it is in no graph."""
@@ -126,12 +135,23 @@ class _Homes:
                 own = self._homes[self.classes.find(number)]
                 below = [self._homes[self.classes.find(c)] for c in term.children]
                 for n, index in enumerate(self._index):
-                    if own[n] is None:
-                        own[n] = self._home(term, index, [b[n] for b in below])
-                        changed |= own[n] is not None
+                    home, here = self._home(term, index, [b[n] for b in below]), own[n]
+                    if here is None:
+                        own[n] = home
+                    elif home is not None and home != here:
+                        self._identify(n, here, home)
+                        changed = True
+                        break
+                    changed |= own[n] != here
         self._copies = {}
         for number in numbers:
             self.count(number)
+
+
+def _renamed(term: Term, old: int, new: int) -> Term:
+    """The term with one class for another among its parts."""
+    columns = zip(term.args, SIGNATURES[term.name], strict=True)
+    return Term(term.name, tuple([new if s == "E" and a == old else a for a, s in columns]))
 
 
 def _subterms(number: int, terms: Sequence[Term]) -> list[int]:
