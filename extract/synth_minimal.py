@@ -13,6 +13,7 @@ from extract.synth_settle import settled
 from extract.synth_terms import Leaf, Node, Tree, inner
 from extract.synth_words import tree_of
 from extract.synth_work import Vocabulary
+from kernel_ir.errors import RuleError
 from kernel_ir.fastmath import Flag, Flags
 from kernel_ir.ops import OPS
 from rewrites.declare import class_letter
@@ -27,7 +28,7 @@ BATCH: Final = 120
 """Candidates that are looked at together."""
 SECONDS: Final = 10.0
 """A safety net for one proof."""
-STEP: Final = 12
+STEP: Final = 40
 """Rules accepted before what is left of a batch is looked at anew."""
 EFFORT: Final = Effort(nodes=1_500, rounds=3)
 ALWAYS: Final = ("add", "sub", "mul", "neg", "lt", "le", "eq", "and", "or", "not", "select")
@@ -84,12 +85,12 @@ class Minimiser:
                 new: list[Rule] = []
                 rest: list[tuple[Candidate, tuple[Rule, ...]]] = []
                 for one, tries in claims:
-                    if len(new) >= STEP:
+                    if len(new) >= STEP or self._done():
                         rest.append((one, tries))
                         continue
                     rule = next((r for r in tries if self._holds(r)), None)
                     if rule is not None and (rule is tries[0] or not self._derived((rule,))[0]):
-                        new.append(self._accept(one, rule))
+                        new += self._accept(one, rule)
                 if new:
                     yield tuple(new)
                 claims = self._open([c for c in rest if not self._reducible(c[0], c[1][0].needs, bool(c[1][0].guards))]) if new else rest
@@ -127,12 +128,15 @@ class Minimiser:
             self._proved[rule] = holds(rule, SECONDS)
         return self._proved[rule]
 
-    def _accept(self, one: Candidate, rule: Rule) -> Rule:
+    def _accept(self, one: Candidate, rule: Rule) -> tuple[Rule, ...]:
         name = f"found_{one.large[0].op}_{len(self.accepted) + 1}"
-        rule = replace(rule, name=name, text=rule_text(rule, name))
+        try:
+            rule = replace(rule, name=name, text=rule_text(rule, name))
+        except RuleError:  # what differs in the sign of a zero alone has no text
+            return ()
         self.accepted.append(rule)
         self._reducing.setdefault((one.kind, one.large[0]), []).append(_Reducing(one.large, rule.needs, bool(rule.guards)))
-        return rule
+        return (rule,)
 
     def _reducible(self, one: Candidate, needs: frozenset[Flag], guarded: bool) -> bool:
         """Whether a rule under no more flags rewrites the larger side: at its root, or anywhere if more than equality is at stake."""

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from extract.synth_terms import Enumeration, Leaf, Tree, Workload, leaves, size
+import numpy
+
+from extract.synth_terms import Enumeration, Leaf, Tree, Workload, inner, leaves, size
 from extract.synth_values import Domain, fingerprints, inputs
 from extract.synth_words import rule_of
 from kernel_ir.ops import OPS
 from rewrites.rule import Rule
+
+np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Proposals:
         """Adds what one workload after another finds."""
         for work in works:
             enumeration = Enumeration(work, self.seed)
-            for small, large in (*_commuting(work, self.seed), *enumeration.pairs()):
+            for small, large in (*_orders(work, self.seed), *enumeration.pairs()):
                 self._add(work.domain, small, large)
             self.terms += enumeration.built
 
@@ -44,7 +49,7 @@ class Proposals:
         numeric = any(leaf.sort == "x" for leaf in (*leaves(small), *leaves(large)))
         on = ("float" if domain.is_float else "int") if numeric else ""
         rule = rule_of(small, large, on)
-        if rule is None:
+        if rule is None or _nested(large):
             return
         known = self.found.get(rule.text)
         if known is None:
@@ -57,24 +62,39 @@ class Proposals:
         return tuple(sorted(self.found.values(), key=lambda c: (c.rank, c.rule.text)))
 
 
+def _nested(tree: Tree) -> bool:
+    """Whether a power of a power is in it: of these there are as many as of exponents, squared."""
+    powers = [t for t in inner(tree) if t[0].op == "powi"]
+    return any(p[1] in powers for p in powers)
+
+
 def ranked(domain: Domain, small: Tree, large: Tree) -> tuple[int, int, int, int]:
     """The place of a candidate in the order of all."""
     names = {leaf.text for leaf in leaves(large) if leaf.value is None}
     literals = sum(leaf.value is not None for leaf in (*leaves(small), *leaves(large)))
     guarded = domain.region != "edges" and domain.exact
-    return size(small) + size(large) + max(0, literals - 1) + 2 * guarded, int(guarded), -len(names), literals
+    return size(small) + size(large) + 2 * max(0, literals - 1) + 2 * guarded, int(guarded), -len(names), literals
 
 
-def _commuting(work: Workload, seed: int) -> Iterator[tuple[Tree, Tree]]:
-    """`a op b` and `b op a`, which the enumeration does not tell apart."""
+def _orders(work: Workload, seed: int) -> Iterator[tuple[Tree, Tree]]:
+    """`a op b` and `b op a`, `(a op b) op c` and `a op (b op c)`: what the enumeration does not tell apart."""
     for node in work.nodes:
-        if OPS[node.op].commutative:
-            sort = node.sorts[0]
-            one, two = ((Leaf(name, sort),) for name in ("ab" if sort == "x" else "pq"))
-            if sort == "b":
-                yield (node, two, one), (node, one, two)
-                continue
-            a, b = inputs(work.domain, 2, seed)
-            first, second = (fingerprints(node.value([x, y])[None], work.domain.exact) for x, y in ((a, b), (b, a)))
+        if not OPS[node.op].commutative or node.sorts[0] != node.result:
+            continue
+        sort = node.sorts[0]
+        one, two, three = ((Leaf(name, sort),) for name in ("abc" if sort == "x" else "pqr"))
+        rows = inputs(work.domain, 3, seed)
+        a, b, c = rows if sort == "x" else np.random.default_rng(seed).integers(0, 2, (3, 64)).astype(bool)
+        pairs = (
+            ((node, two, one), (node, one, two), node.value([b, a]), node.value([a, b])),
+            (
+                (node, one, (node, two, three)),
+                (node, (node, one, two), three),
+                node.value([a, node.value([b, c])]),
+                node.value([node.value([a, b]), c]),
+            ),
+        )
+        for small, large, left, right in pairs:
+            first, second = (fingerprints(np.asarray(v)[None], work.domain.exact) for v in (left, right))
             if first == second:
-                yield (node, two, one), (node, one, two)
+                yield small, large
