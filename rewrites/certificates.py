@@ -112,6 +112,15 @@ def remember(rule: Rule) -> None:
     _PROVED.add(key(rule))
 
 
-def remembered(rule: Rule) -> bool:
-    """Whether the rule was proved in this process."""
-    return key(rule) in _PROVED
+def admitted(rule: Rule) -> Rule:
+    """The rule, if it was proved in this process or has its certificate in the book that it came from; else a RuleError."""
+    if key(rule) in _PROVED:
+        return rule
+    book = Path(__file__).parent / "books" / f"{rule.family}.rules"
+    if book.exists() and not unproved((rule,), read(book)):
+        return rule
+    raise RuleError(
+        f"rule {rule.name!r} is not proved",
+        rule.span,
+        "give a book that `kir rules check` proved, or what `kir.rules(text)` returns",
+    )
