@@ -42,7 +42,8 @@ class Canonical:
         if made is None:
             made = self._made[key] = self._term(number, env, {env[v] for v in free})
             instance = self.source.instances.get(number)
-            if instance is not None:
+            # A temporary of one value for all its indices has a term that stands in loops where those indices are not.
+            if instance is not None and all(v in env for i in instance[1] for v in self.source.free(i)):
                 temp, indices = instance
                 self.instances.setdefault(made, (temp, tuple([self.term(i, env) for i in indices])))
         return made
