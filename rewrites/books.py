@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from kernel_ir.errors import RuleError
+from rewrites.certificates import require
 from rewrites.elaborate import elaborate, suggest
 from rewrites.rule import Rule
 
@@ -35,9 +36,18 @@ def load_book(book: str | Path) -> tuple[Rule, ...]:
     return _rules(text, path.name, path.stem)
 
 
+def proved_book(book: str | Path) -> tuple[Rule, ...]:
+    """The rules of the book at a path, each of which has its certificate beside it.
+
+    Raises RuleError for a rule that has none, or was edited since, and says which command proves it.
+    """
+    path = Path(book)
+    return require(load_book(path), path)
+
+
 @functools.cache
 def default_rules() -> tuple[Rule, ...]:
-    """The rules of every book of the package, books in order of their names."""
+    """The rules of every book of the package, books in order of their names. Raises RuleError for one that is not proved."""
     rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in load_book(path))
     check_names(rules)
     return rules

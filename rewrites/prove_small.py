@@ -7,6 +7,7 @@ Figueroa 1995), is rounded once to the format. A value is held as its code, so t
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -87,15 +88,15 @@ def encoded(x: Array, form: Format) -> Array:
 
 
 @functools.cache
-def table(op: str, form: Format, zero: float = 0.0) -> Array:
-    """The results of a one- or two-argument operation for all codes: codes, or truth values."""
+def table(op: str, form: Format, minus: bool = False) -> Array:
+    """The results of a one- or two-argument operation for all codes: codes, or truth values. `minus`: min and max of two zeros give -0."""
     x = values(form)
     args = (x,) if OPS[op].arity == 1 else tuple(np.meshgrid(x, x, indexing="ij"))
     with np.errstate(all="ignore"):
         result = np.asarray(OPS[op].numpy(*args))
     if op in ("min", "max", "fmin", "fmax"):
         a, b = args
-        result = np.where((a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b)), zero, result)
+        result = np.where((a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b)), -0.0 if minus else 0.0, result)
     return result if result.dtype == bool else encoded(result, form)
 
 
@@ -138,7 +139,7 @@ class _Point:
                 if p.op in ("and", "or", "not") or (p.op in ("eq", "ne") and args[0].dtype == bool):
                     result = OPS[p.op].numpy(*args)
                 else:
-                    result = table(p.op, form, self.zero)[tuple(args)]
+                    result = table(p.op, form, math.copysign(1.0, self.zero) < 0)[tuple(args)]
             case _:
                 raise Unsupported(str(p))
         if seen is not None and result.dtype != bool:
