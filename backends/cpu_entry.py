@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from keyword import iskeyword
+from typing import Final
 
 from backends.cpu_names import IN_ENTRY
 from backends.host import host_text, parameter_texts, result_name, size_lines, stored_type, tuple_text, turned, turned_back
@@ -9,6 +10,26 @@ from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Buffer
 from kernel_ir.shapes import open_sizes, optional_sizes
 from kernel_ir.walk import statements
+
+FRESH: Final = '''KEPT = []
+
+
+def fresh(shape, dtype):
+    """An uninitialised array, in the memory of an earlier result that nobody holds any more where there is one: its pages are there."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < 1 << 20:
+        return np.empty(shape, dtype)
+    with LOCK:
+        # The list, the loop and getrefcount's argument hold a block; every array in its memory holds it too.
+        block = next((x for x in KEPT if x.size == size + 64 and getrefcount(x) == 3), None)
+        if block is None:
+            block = np.empty(size + 64, np.uint8)
+            KEPT[:] = [x for x in KEPT if getrefcount(x) > 3 or x.size == block.size][-7:]
+            KEPT.append(block)
+        start = -block.ctypes.data % 64
+        return block[start : start + size].view(dtype).reshape(shape)
+'''
+"""Large results reuse memory: the system zeroes each new page, which takes as long as writing the result."""
 
 
 def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None) -> str:
@@ -34,8 +55,8 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str
             lines.append(f"{p.name} = np.ascontiguousarray({source})")
     for p in kernel.outputs:
         shape = tuple_text([host_text(p.type.shape[d]) for d in buffers[p.name].order])
-        make = "zeros" if is_accumulated(kernel, p.name) else "empty"
-        lines.append(f"{p.name} = np.{make}({shape}, {stored_type(p.type.dtype)})")
+        make = "np.zeros" if is_accumulated(kernel, p.name) else "fresh"
+        lines.append(f"{p.name} = {make}({shape}, {stored_type(p.type.dtype)})")
     arguments = [*(p.name for p in (*kernel.params, *kernel.outputs)), *kernel.sizes]
     lines.append(f"launch({', '.join(arguments)})")
     lines += after

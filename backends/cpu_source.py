@@ -4,30 +4,38 @@ The module has, for each launch, `<name>_part` (serial: the share of one thread)
 them all on arrays that exist; the function named as the kernel allocates the outputs. Arrays reach `launch` in memory order.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
 
-from backends.cpu_entry import entry_text
-from backends.cpu_expr import Expressions, constant, numba_type
+from backends.cpu_body import Body, Printer
+from backends.cpu_entry import FRESH, entry_text
+from backends.cpu_expr import Expressions, constant
 from backends.cpu_names import usable
-from backends.cpu_tile import tile_lines
+from backends.cpu_pieces import (
+    alloc_text,
+    bound_inside,
+    computes,
+    deepest,
+    extent_factor,
+    extent_text,
+    held,
+    is_product,
+    numpy_name,
+    peeled,
+    product_text,
+    stored_text,
+)
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.reductions import over_nothing
-from kernel_ir.dtypes import BOOL, I64, DType
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
+from kernel_ir.dtypes import I64
+from kernel_ir.nodes import Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (
-    Accumulator,
     Alloc,
     Buffer,
-    Combine,
     FoldLoop,
     Launch,
-    Leave,
-    Let,
     Loop,
-    LoopKind,
     Matmul,
     Node,
     Plan,
@@ -35,7 +43,6 @@ from kernel_ir.plan import (
     Step,
     Store,
     Tile,
-    When,
 )
 from kernel_ir.walk import subtrees
 
@@ -47,17 +54,6 @@ LLVM_FLAGS: Final = ("contract", "nsz")
 """Flags that LLVM gets when the user gave them. Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second,
 unseen rewriting could overflow where the chosen form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf:
 they make NaN and infinity undefined, not merely ignored."""
-
-
-@dataclass(slots=True)
-class Printer:
-    """Lines of one function."""
-
-    lines: list[str] = field(default_factory=list[str])
-    depth: int = 1
-
-    def line(self, text: str) -> None:
-        self.lines.append("    " * self.depth + text if text else "")
 
 
 def cpu_source(plan: Plan) -> str:
@@ -73,7 +69,7 @@ class _Module:
         self.kernel = plan.kernel
         self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
         self.flags = frozenset(f for f in LLVM_FLAGS if f in plan.fast_math)
-        self.used: set[str] = {"restrict", "wide"}
+        self.used: set[str] = {"restrict"}
         self.functions: list[str] = []
 
     def text(self) -> str:
@@ -82,14 +78,16 @@ class _Module:
         entry = entry_text(self.kernel, self.buffers, self.given)
         launch = self._launch(steps)
         fast = "{" + ", ".join(repr(f) for f in sorted(self.flags)) + "}" if self.flags else "False"
-        body = "\n\n".join([helper_text(frozenset(self.used), self.flags), *self.functions, launch, entry])
+        kept = [FRESH] if "= fresh(" in launch + entry else []
+        body = "\n\n".join([*kept, helper_text(frozenset(self.used), self.flags), *self.functions, launch, entry])
         head = f'"""{self.kernel.name} on the CPU with numba."""\n\n{_imports(body)}\n'
-        return f'{head}CACHE = "__file__" in globals()\nFAST = {fast}\n\n\n{body}'
+        lock = "LOCK = Lock()\n" if kept else ""
+        return f'{head}CACHE = "__file__" in globals()\nFAST = {fast}\n{lock}\n\n{body}'
 
     # -- launches
 
     def _needs_python(self, steps: tuple[Step, ...]) -> bool:
-        return any(self._needs_python(s.body) if isinstance(s, RepeatLaunch) else _is_product(s) for s in steps)
+        return any(self._needs_python(s.body) if isinstance(s, RepeatLaunch) else is_product(s) for s in steps)
 
     def _steps(self, steps: tuple[Step, ...], names: dict[str, None], python: bool) -> list[str]:
         """Calls of the steps, in order; what they pass is added to `names`."""
@@ -98,11 +96,11 @@ class _Module:
             match step:
                 case RepeatLaunch():
                     calls += self._repeat(step, names)
-                case Launch() if _is_product(step):
+                case Launch() if is_product(step):
                     (node,) = step.body
                     assert isinstance(node, Matmul)
                     # An overflow is an infinity, as IEEE 754 has it, and no warning.
-                    calls += ['with np.errstate(all="ignore"):', f"    {_product_text(node)}"]
+                    calls += ['with np.errstate(all="ignore"):', f"    {product_text(node)}"]
                     names.update(dict.fromkeys((node.out[0], node.a[0], node.b[0])))
                 case Launch():
                     arguments = self._function(step)
@@ -145,7 +143,7 @@ class _Module:
         for b in self.buffers.values():
             if b.space == "global":
                 shape = ", ".join([host_text(b.shape[d]) for d in b.order] or ["1"])
-                printer.line(f"{b.name} = np.empty(({shape}{',' if len(b.order) <= 1 else ''}), np.{_numpy_name(b.dtype)})")
+                printer.line(f"{b.name} = fresh(({shape}{',' if len(b.order) <= 1 else ''}), np.{numpy_name(b.dtype)})")
         if any("parts" in call for call in calls):
             printer.line("parts = get_num_threads()")
         for call in calls:
@@ -158,14 +156,15 @@ class _Module:
         """Adds the functions of a launch; returns the names that it takes."""
         local = {b.name: b for node in launch.body if isinstance(node, Alloc) for b in (node.buffer,)}
         expressions = Expressions({**self.buffers, **local}, self.flags)
-        parallel, body = _peeled(launch.body)
+        parallel, body = peeled(launch.body)
         private = sorted({n.buffer for n in walk(launch.body) if isinstance(n, Store) and n.atomic})
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
-        printer.line("wide()")
+        if computes(launch):
+            printer.line(f"{expressions.helper('wide')}()")
         if not parallel:
-            _Body(expressions, printer, self.flags, frozenset()).nodes(body)
+            Body(expressions, printer, self.flags, frozenset()).nodes(body)
             share: list[str] = []
         else:
             self._shared_loop(launch, parallel, body, expressions, printer, frozenset(private))
@@ -184,7 +183,7 @@ class _Module:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         for b in local:
-            printer.line(_alloc_text(b, e))
+            printer.line(alloc_text(b, e))
         printer.line(f"{launch.name}_part({', '.join([*names, *(b.name for b in local)])})")
         self.used |= e.used
         text = f'@njit(error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(names)}):\n'
@@ -194,7 +193,7 @@ class _Module:
         self, launch: Launch, loops: list[Loop], body: tuple[Node, ...], e: Expressions, printer: Printer, private: frozenset[str]
     ) -> None:
         """The loop over a thread's share of the parallel iterations, all parallel loops as one."""
-        extents = [_extent_text(loop, e) for loop in loops]
+        extents = [extent_text(loop, e) for loop in loops]
         single = len(loops) == 1
         whole = " * ".join(f"({x})" if not x.isidentifier() else x for x in extents)
         if launch.deal == "cyclic":
@@ -216,14 +215,14 @@ class _Module:
                     value = f"{rest} // ({below}) % ({extents[n]})" if below else f"{rest} % ({extents[n]})"
                 low = e.text(loop.lo)
                 printer.line(f"{loop.index} = {value}" + ("" if loop.lo == const(0, I64) else f" + {low}"))
-        _Body(e, printer, self.flags, private).nodes(body)
+        Body(e, printer, self.flags, private).nodes(body)
         printer.depth -= 1
 
     def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
-        nest = _deepest(launch.body)
-        work = " * ".join(str(UNKNOWN_EXTENT) if _bound_inside(loop, e) else _extent_factor(loop, e) for loop in nest)
+        nest = deepest(launch.body)
+        work = " * ".join(str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in nest)
         if work:
             printer.line(f"if {work} < {SERIAL_BELOW}:")
             printer.line("    parts = 1")
@@ -232,19 +231,19 @@ class _Module:
             buffer = self.buffers[name]
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             assert kind is not None
-            fill = constant(over_nothing(kind, _held(buffer.dtype)))
+            fill = constant(over_nothing(kind, held(buffer.dtype)))
             shape = ", ".join([e.text(buffer.shape[d]) for d in buffer.order] or ["1"])
-            printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{_numpy_name(_held(buffer.dtype))})")
+            printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{numpy_name(held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
         own += [b.name for b in local]
         printer.line("if parts == 1:")
         for b in local:
-            printer.line("    " + _alloc_text(b, e))
+            printer.line("    " + alloc_text(b, e))
         printer.line(f"    {launch.name}_part({', '.join(['int64(0)', 'int64(1)', *own])})")
         printer.line("else:")
         printer.line("    for part in prange(parts):")
         for b in local:
-            printer.line("        " + _alloc_text(b, e).replace(b.name, f"{b.name}_own", 1))
+            printer.line("        " + alloc_text(b, e).replace(b.name, f"{b.name}_own", 1))
         theirs = own[: len(own) - len(local)] + [f"{b.name}_own" for b in local]
         printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *theirs])})")
         for name in private:
@@ -268,7 +267,7 @@ class _Module:
         joined = {"sum": f"{there} + {one}", "max": f"max({there}, {one})", "min": f"min({there}, {one})"}[kind]
         if buffer.dtype.is_float and kind != "sum":
             joined = f"{e.helper(kind + '_nan')}({there}, {one})"
-        printer.line(f"    {name}[{place}] = {_stored_text(joined, buffer.dtype, e)}")
+        printer.line(f"    {name}[{place}] = {stored_text(joined, buffer.dtype, e)}")
         printer.depth -= len(at)
 
     def _arguments(self, launch: Launch, local: dict[str, Buffer]) -> list[str]:
@@ -303,210 +302,6 @@ class _Module:
         return [n for n in order if n in used] + sorted(used - set(order))
 
 
-class _Body:
-    """Prints plan nodes as statements."""
-
-    def __init__(self, e: Expressions, printer: Printer, flags: frozenset[str], private: frozenset[str]) -> None:
-        self.e = e
-        self.printer = printer
-        self.flags = flags
-        self.private = private
-        self.dtypes: dict[str, DType] = {}
-
-    def nodes(self, nodes: tuple[Node, ...]) -> None:
-        if not nodes:
-            self.printer.line("pass")
-        for node in nodes:
-            self.node(node)
-
-    def node(self, node: Node) -> None:
-        e, line = self.e, self.printer.line
-        match node:
-            case Let():
-                line(f"{node.name} = {e.text(node.value)}")
-            case Accumulator():
-                self._accumulator(node)
-            case Combine():
-                self._combine(node)
-            case Store():
-                self._store(node)
-            case When():
-                line(f"if {e.text(node.condition)}:")
-                self._indented(node.body)
-                if node.otherwise:
-                    line("else:")
-                    self._indented(node.otherwise)
-            case Loop():
-                if isinstance(node.lo, Const) and int(node.lo.value) >= 0:
-                    e.from_zero.add(node.index)
-                else:
-                    e.from_zero.discard(node.index)
-                low = "" if node.lo == const(0, I64) and node.step == 1 else f"{e.text(node.lo)}, "
-                step = f", {node.step}" if node.step != 1 else ""
-                line(f"for {node.index} in range({low}{e.text(node.hi)}{step}):")
-                self._indented(node.body)
-            case Tile():
-                for depth, text in tile_lines(node, e, "contract" in self.flags):
-                    self.printer.lines.append("    " * (self.printer.depth + depth) + text)
-            case FoldLoop():
-                self._fold(node)
-            case Leave():
-                line(f"if {e.text(node.condition)}:")
-                line("    break")
-            case _:
-                raise AssertionError(f"no such node on a CPU: {node}")
-
-    def _indented(self, body: tuple[Node, ...]) -> None:
-        self.printer.depth += 1
-        self.nodes(body)
-        self.printer.depth -= 1
-
-    def _accumulator(self, node: Accumulator) -> None:
-        self.dtypes[node.name] = node.dtype
-        if node.kind in ("argmax", "argmin"):
-            nothing = over_nothing(node.kind[3:], node.dtype)
-            self.printer.line(f"{node.name}, {node.name}_at = {constant(nothing)}, -1")
-            return
-        self.printer.line(f"{node.name} = {constant(over_nothing(node.kind, node.dtype))}")
-
-    def _combine(self, node: Combine) -> None:
-        name, dtype = node.name, self.dtypes[node.name]
-        if node.kind in ("argmax", "argmin"):
-            value, index = node.values
-            text, word = self.e.text(value), ">" if node.kind == "argmax" else "<"
-            self.printer.line(f"{name}_value = {text}")
-            nan = f" or ({name}_value != {name}_value and {name} == {name})" if dtype.is_float else ""
-            self.printer.line(f"if {name}_value {word} {name} or {name}_at < 0{nan}:")
-            self.printer.line(f"    {name}, {name}_at = {name}_value, {self.e.text(index)}")
-            return
-        self.printer.line(f"{name} = {self._joined(name, node.kind, node.values[0], dtype)}")
-
-    def _joined(self, there: str, kind: str, value: Expr, dtype: DType) -> str:
-        text, e = self.e.text(value), self.e
-        match kind:
-            case "sum" if dtype.is_float:
-                return f"{e.helper('add_any_order')}({there}, {text})"
-            case "prod" if dtype.is_float:
-                return f"{e.helper('mul_any_order')}({there}, {text})"
-            case "sum" | "prod":
-                whole = f"{there} {'+' if kind == 'sum' else '*'} {e.inner(value)}"
-                return f"int32({whole})" if dtype.name == "i32" else whole
-            case "max" | "min" if dtype.is_float:
-                return f"{e.helper(kind + '_nan')}({there}, {text})"
-            case "max" | "min":
-                return f"{numba_type(dtype)}({kind}({there}, {text}))"
-            case _:
-                return f"{there} {'|' if kind == 'any' else '&'} {e.inner(value)}"
-
-    def _store(self, node: Store) -> None:
-        e = self.e
-        buffer = e.buffers[node.buffer]
-        place = e.subscript(node.buffer, node.indices)
-        if node.atomic:
-            place = f"part, {place}"
-            held = _held(buffer.dtype)
-            there = f"{node.buffer}[{place}]"
-            self.printer.line(f"{there} = {self._joined(there, str(node.kind), node.value, held)}")
-            return
-        if node.kind is not None:
-            there = e.reading(f"{node.buffer}[{place}]", buffer.dtype)
-            self.printer.line(f"{node.buffer}[{place}] = {self._joined(there, node.kind, node.value, buffer.dtype)}")
-            return
-        self.printer.line(f"{node.buffer}[{place}] = {e.writing(node.value, buffer.dtype)}")
-
-    def _fold(self, node: FoldLoop) -> None:
-        e, line = self.e, self.printer.line
-        e.from_zero.discard(node.index)
-        for c in node.carries:
-            line(f"{c.name} = {e.text(c.init)}")
-        line(f"for {node.index} in range({e.text(node.lo)}, {e.text(node.hi)}):")
-        self.printer.depth += 1
-        if node.body:
-            self.nodes(node.body)
-        if node.condition is not None:
-            line(f"if not {e.inner(node.condition)}:")
-            line("    break")
-        line(f"{', '.join(c.name for c in node.carries)} = {', '.join(e.text(c.update) for c in node.carries)}")
-        self.printer.depth -= 1
-
-
-# -- small pieces
-
-
-def _peeled(body: tuple[Node, ...]) -> tuple[list[Loop], tuple[Node, ...]]:
-    """The parallel loops around everything, and what is inside them."""
-    loops: list[Loop] = []
-    rest = tuple(n for n in body if not isinstance(n, Alloc))
-    while len(rest) == 1 and isinstance(rest[0], Loop) and rest[0].kind is LoopKind.PARALLEL:
-        loops.append(rest[0])
-        rest = rest[0].body
-    return loops, rest
-
-
-def _extent_text(loop: Loop, e: Expressions) -> str:
-    return e.text(loop.hi) if loop.lo == const(0, I64) else f"max(0, {e.inner(loop.hi)} - {e.inner(loop.lo)})"
-
-
-def _extent_factor(loop: Loop, e: Expressions) -> str:
-    text = _extent_text(loop, e)
-    return text if text.isidentifier() or text.isdigit() else f"({text})"
-
-
-def _deepest(nodes: tuple[Node, ...]) -> list[Loop]:
-    """The loops of the deepest nest: a measure of the work."""
-    best: list[Loop] = []
-    for node in nodes:
-        if isinstance(node, Loop):
-            nest = [node, *_deepest(node.body)]
-        elif isinstance(node, Tile):
-            nest = [Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, ()) for b in (node.rows, node.columns, *node.reduction)]
-        elif isinstance(node, When):
-            nest = _deepest((*node.body, *node.otherwise))
-        else:
-            continue
-        if len(nest) > len(best):
-            best = nest
-    return best
-
-
-def _bound_inside(loop: Loop, e: Expressions) -> bool:
-    """Whether a loop's range reads what only the loops around it know."""
-    return any(not isinstance(x, Const | SizeRef | ParamRef | Call) for bound in (loop.lo, loop.hi) for x in subtrees(bound))
-
-
-def _held(dtype: DType) -> DType:
-    from kernel_ir.dtypes import reads_as
-
-    return reads_as(dtype)
-
-
-def _stored_text(text: str, dtype: DType, e: Expressions) -> str:
-    if dtype.name in ("f16", "bf16"):
-        return f"{e.helper('to_' + dtype.name)}({text})"
-    return f"{numba_type(dtype)}({text})" if dtype.is_int and not dtype.is_arithmetic else text
-
-
-def _alloc_text(b: Buffer, e: Expressions) -> str:
-    shape = ", ".join([e.text(b.shape[d]) for d in b.order] or ["1"])
-    return f"{b.name} = np.empty(({shape}{',' if len(b.order) <= 1 else ''}), np.{_numpy_name(_held(b.dtype))})"
-
-
-def _numpy_name(dtype: DType) -> str:
-    return "bool_" if dtype is BOOL else dtype.numpy.name
-
-
-def _is_product(launch: Launch) -> bool:
-    return len(launch.body) == 1 and isinstance(launch.body[0], Matmul)
-
-
-def _product_text(node: Matmul) -> str:
-    def operand(name: str, turned: bool, rank: int) -> str:
-        return f"{name}.swapaxes(-1, -2)" if turned else name
-
-    a, b = (operand(x[0], x[2], len(x[1])) for x in (node.a, node.b))
-    return f"np.matmul({a}, {b}, out={node.out[0]})"
-
-
 def _imports(body: str) -> str:
     """The imports that the body uses."""
     names = [
@@ -517,6 +312,8 @@ def _imports(body: str) -> str:
     lines = ["import math"] if "math." in body else []
     if "namedtuple(" in body:
         lines.append("from collections import namedtuple")
+    if "getrefcount(" in body:
+        lines += ["from sys import getrefcount", "from threading import Lock"]
     lines += ["", "import numpy as np"]
     if "ir." in body and "@intrinsic" in body:
         lines.append("from llvmlite import ir")

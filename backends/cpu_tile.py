@@ -37,6 +37,8 @@ class _Printer:
         for v in range(tile.vectors):
             rest = simplified(Call("sub", (end, self._column(v)), I64))
             self._line(f"mask{v} = {self.e.helper('lanes_below')}({tile.lanes}, {self.e.text(rest)})")
+        if tile.packed is not None:
+            self._copied(*tile.packed)
         self._open(rows, tile.height)
         for r in range(1, tile.height):
             self._line(f"at{r} = min({rows.index} + {r}, {self.e.text(last)})")
@@ -45,6 +47,15 @@ class _Printer:
             self.depth += 1
         self._block()
         return self.lines
+
+    def _copied(self, load: Load, panel: str) -> None:
+        """Copies this block's columns of what all rows share: terms lie side by side there, in few pages and cache sets."""
+        (terms,) = self.tile.reduction
+        self._open(terms)
+        for v in range(self.tile.vectors):
+            value = f"{self.e.helper('load_lanes')}({load.array}, {self._place(load.array, load.indices, 0, v)}, mask{v})"
+            self._line(f"{self.e.helper('store_lanes')}({panel}, ({terms.index}, {v * self.tile.lanes}), mask{v}, {value})")
+        self.depth -= 1
 
     def _block(self) -> None:
         """One block of rows and columns: zeros, all terms, stores."""
@@ -114,6 +125,9 @@ class _Printer:
         if self.tile.columns.index not in free(e):
             return f"{self.e.helper('splat')}({self.tile.lanes}, {self.e.text(self._at_row(e, r))})"
         match e:
+            case Load() if self.tile.packed is not None and e == self.tile.packed[0]:
+                at = f"({self.tile.reduction[0].index}, {v * self.tile.lanes})"
+                return f"{self.e.helper('load_lanes')}({self.tile.packed[1]}, {at}, mask{v})"
             case Load():
                 return f"{self.e.helper('load_lanes')}({e.array}, {self._place(e.array, e.indices, r, v)}, mask{v})"
             case Call("powi", (base, Const(value))):

@@ -76,7 +76,7 @@ LANES: Final[dict[str, Helper]] = {
         ("lanes",),
     ),
     "lanes_below": Helper(
-        '@intrinsic(prefer_literal=True)\ndef lanes_below(context, count, end):\n    """A mask of the lanes whose number is below `end`."""\n\n'
+        '@intrinsic(prefer_literal=True)\ndef lanes_below(context, count, end):\n    """A mask of the lanes below `end`."""\n\n'
         "    def generate(context, builder, signature, args):\n"
         "        end = spread(builder, args[1], count.literal_value)\n"
         '        return builder.icmp_signed("<", ir.Constant(end.type, list(range(count.literal_value))), end)\n\n'

@@ -10,6 +10,7 @@ from typing import Final
 
 from backends.helper import EXACT, REGROUPED, Helper
 from backends.vector_lanes import LANES
+from backends.vector_trig import TRIG
 
 
 def _llvm(name: str, call: str, arity: int, result: str = "a") -> Helper:
@@ -265,120 +266,131 @@ def _asin(kind: str, coefficients: tuple[float, ...]) -> str:
     )
 
 
-HELPERS: Final[dict[str, Helper]] = LANES | {
-    "fmadd": _llvm("fmadd", "llvm.fmuladd", 3),
-    "fma": _llvm("fma", "llvm.fma", 3),
-    "max_nan": _llvm("max_nan", "llvm.maximum", 2),
-    "min_nan": _llvm("min_nan", "llvm.minimum", 2),
-    "fmax": _llvm("fmax", "llvm.maxnum", 2),
-    "fmin": _llvm("fmin", "llvm.minnum", 2),
-    "remainder": Helper(
-        "@intrinsic\ndef remainder(context, a, b):\n"
-        "    def generate(context, builder, signature, args):\n"
-        "        return builder.frem(*args)\n\n"
-        "    return a(a, a), generate\n"
-    ),
-    "bits_of_f32": _bits("bits_of_f32", "float32", "int32", "ir.IntType(32)"),
-    "f32_of_bits": _bits("f32_of_bits", "int32", "float32", "ir.FloatType()"),
-    "bits_of_f64": _bits("bits_of_f64", "float64", "int64", "ir.IntType(64)"),
-    "f64_of_bits": _bits("f64_of_bits", "int64", "float64", "ir.DoubleType()"),
-    "whole_i32": _whole("whole_i32", "int32", 32),
-    "whole_i64": _whole("whole_i64", "int64", 64),
-    "restrict": Helper(
-        '@intrinsic\ndef restrict(context):\n    """Arrays of a kernel do not overlap: their data pointers are marked noalias."""\n\n'
-        "    def generate(context, builder, signature, args):\n"
-        "        for argument in builder.function.args:\n"
-        '            if isinstance(argument.type, ir.PointerType) and argument.name.endswith(".4"):\n'
-        '                argument.add_attribute("noalias")\n'
-        "        return context.get_dummy_value()\n\n"
-        "    return types.void(), generate\n"
-    ),
-    "wide": Helper(
-        '@intrinsic\ndef wide(context):\n    """LLVM uses vectors as wide as the processor has, also where it would prefer narrower ones."""\n\n'
-        "    def generate(context, builder, signature, args):\n"
-        '        set.add(builder.function.attributes, \'"prefer-vector-width"="512"\')  # llvmlite\'s own list lacks it\n'
-        "        return context.get_dummy_value()\n\n"
-        "    return types.void(), generate\n"
-    ),
-    "from_f16": Helper(
-        "@intrinsic\ndef from_f16(context, a):\n"
-        "    def generate(context, builder, signature, args):\n"
-        "        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())\n\n"
-        "    return types.float32(types.uint16), generate\n"
-    ),
-    "to_f16": Helper(
-        "@intrinsic\ndef to_f16(context, a):\n"
-        "    def generate(context, builder, signature, args):\n"
-        "        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))\n\n"
-        "    return types.uint16(types.float32), generate\n"
-    ),
-    "f16_of_f64": Helper(
-        EXACT
-        + "def f16_of_f64(x):\n"
-        + '    """Through f32 rounded to odd, so that the second rounding is the only one that counts."""\n'
-        + "    near = float32(x)\n    wide = float64(near)\n    bits = bits_of_f32(near)\n"
-        + "    step = int32(-1) if abs(wide) > abs(x) else int32(1)\n"
-        + "    inexact = wide != x and x == x and abs(wide) < np.inf\n"
-        + "    bits = int32(bits + step) if inexact and (bits & 1) == 0 else bits\n    return to_f16(f32_of_bits(bits))\n",
-        ("bits_of_f32", "f32_of_bits", "to_f16"),
-    ),
-    "from_bf16": Helper(EXACT + "def from_bf16(bits):\n    return f32_of_bits(int32(int32(bits) << int32(16)))\n", ("f32_of_bits",)),
-    "to_bf16": Helper(
-        EXACT
-        + "def to_bf16(x):\n    bits = int64(bits_of_f32(x)) & 0xFFFFFFFF\n"
-        + "    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16\n    return uint16(rounded if x == x else (bits >> 16) | 0x40)\n",
-        ("bits_of_f32",),
-    ),
-    "bf16_of_f64": Helper(EXACT + "def bf16_of_f64(x):\n    return to_bf16(float32(x))\n", ("to_bf16",)),
-    "add_any_order": Helper(REGROUPED + "def add_any_order(a, b):\n    return a + b\n"),
-    "mul_any_order": Helper(REGROUPED + "def mul_any_order(a, b):\n    return a * b\n"),
-    "floordiv_int": Helper(
-        EXACT + "def floordiv_int(a, b):\n    if b == 0:\n        return 0\n    if b == -1:\n        return -int64(a)\n    return a // b\n"
-    ),
-    "mod_int": Helper(EXACT + "def mod_int(a, b):\n    if b == 0 or b == -1:\n        return 0\n    return a % b\n"),
-    "floordiv_float": Helper(
-        EXACT
-        + "def floordiv_float(a, b):\n    if b == 0:\n        return a / b\n    rest = remainder(a, b)\n    quotient = (a - rest) / b\n"
-        + "    if rest != 0:\n        if (b < 0) != (rest < 0):\n            quotient -= type(a)(1)\n"
-        + "    if quotient == 0:\n        return math.copysign(type(a)(0), a / b)\n"
-        + "    whole = np.floor(quotient)\n    return whole + type(a)(1) if quotient - whole > 0.5 else whole\n",
-        ("remainder",),
-    ),
-    "mod_float": Helper(
-        EXACT
-        + "def mod_float(a, b):\n    rest = remainder(a, b)\n    if b == 0:\n        return rest\n"
-        + "    if rest == 0:\n        return math.copysign(rest, b)\n    return rest + b if (b < 0) != (rest < 0) else rest\n",
-        ("remainder",),
-    ),
-    "sign_float": Helper(
-        EXACT
-        + "def sign_float(x):\n    one = type(x)(1)\n    return one if x > 0 else (-one if x < 0 else (type(x)(0) if x == 0 else x))\n"
-    ),
-    "sign_int": Helper(EXACT + "def sign_int(x):\n    return 1 if x > 0 else (-1 if x < 0 else 0)\n"),
-    "shl_i32": Helper(EXACT + "def shl_i32(a, n):\n    return int32(a << n) if 0 <= n < 32 else int32(0)\n"),
-    "shl_i64": Helper(EXACT + "def shl_i64(a, n):\n    return a << n if 0 <= n < 64 else 0\n"),
-    "shr_i32": Helper(EXACT + "def shr_i32(a, n):\n    return int32(a >> (n if 0 <= n < 32 else 31))\n"),
-    "shr_i64": Helper(EXACT + "def shr_i64(a, n):\n    return a >> (n if 0 <= n < 64 else 63)\n"),
-    "exp_f32": Helper(_EXP_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
-    "exp_f64": Helper(_EXP_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
-    "log_f32": Helper(_LOG_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
-    "log_f64": Helper(_LOG_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
-    "erf_f32": Helper(_ERF_F32, ("fmadd", "exp_f32")),
-    "erf_f64": Helper(_ERF_F64, ("fmadd", "exp_f64")),
-    "tanh_f32": Helper(_TANH_F32, ("fmadd", "exp_f32")),
-    "tanh_f64": Helper(_TANH_F64, ("fmadd", "exp_f64")),
-    "asin_f32": Helper(_asin("f32", _ASIN32), ("fmadd",)),
-    "asin_f64": Helper(_asin("f64", _ASIN64), ("fmadd",)),
-}
+HELPERS: Final[dict[str, Helper]] = (
+    LANES
+    | TRIG
+    | {
+        "fmadd": _llvm("fmadd", "llvm.fmuladd", 3),
+        "fma": _llvm("fma", "llvm.fma", 3),
+        "max_nan": _llvm("max_nan", "llvm.maximum", 2),
+        "min_nan": _llvm("min_nan", "llvm.minimum", 2),
+        "fmax": _llvm("fmax", "llvm.maxnum", 2),
+        "fmin": _llvm("fmin", "llvm.minnum", 2),
+        "remainder": Helper(
+            "@intrinsic\ndef remainder(context, a, b):\n"
+            "    def generate(context, builder, signature, args):\n"
+            "        return builder.frem(*args)\n\n"
+            "    return a(a, a), generate\n"
+        ),
+        "bits_of_f32": _bits("bits_of_f32", "float32", "int32", "ir.IntType(32)"),
+        "f32_of_bits": _bits("f32_of_bits", "int32", "float32", "ir.FloatType()"),
+        "bits_of_f64": _bits("bits_of_f64", "float64", "int64", "ir.IntType(64)"),
+        "f64_of_bits": _bits("f64_of_bits", "int64", "float64", "ir.DoubleType()"),
+        "whole_i32": _whole("whole_i32", "int32", 32),
+        "whole_i64": _whole("whole_i64", "int64", 64),
+        "restrict": Helper(
+            '@intrinsic\ndef restrict(context):\n    """Arrays of a kernel do not overlap: their data pointers are marked noalias."""\n\n'
+            "    def generate(context, builder, signature, args):\n"
+            "        for argument in builder.function.args:\n"
+            '            if isinstance(argument.type, ir.PointerType) and argument.name.endswith(".4"):\n'
+            '                argument.add_attribute("noalias")\n'
+            "        return context.get_dummy_value()\n\n"
+            "    return types.void(), generate\n"
+        ),
+        "wide": Helper(
+            '@intrinsic\ndef wide(context):\n    """LLVM uses the widest vectors of the processor, also where it prefers others."""\n\n'
+            "    def generate(context, builder, signature, args):\n"
+            '        set.add(builder.function.attributes, \'"prefer-vector-width"="512"\')  # llvmlite\'s own list lacks it\n'
+            "        return context.get_dummy_value()\n\n"
+            "    return types.void(), generate\n"
+        ),
+        "aligned": Helper(
+            '@njit(error_model="numpy")\ndef aligned(size, dtype):\n    """Scratch that begins with a cache line."""\n'
+            "    step = np.empty(1, dtype).itemsize\n    scratch = np.empty(size + 64 // step, dtype)\n"
+            "    first = -scratch.ctypes.data % 64 // step\n    return scratch[first : first + size]\n"
+        ),
+        "from_f16": Helper(
+            "@intrinsic\ndef from_f16(context, a):\n"
+            "    def generate(context, builder, signature, args):\n"
+            "        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())\n\n"
+            "    return types.float32(types.uint16), generate\n"
+        ),
+        "to_f16": Helper(
+            "@intrinsic\ndef to_f16(context, a):\n"
+            "    def generate(context, builder, signature, args):\n"
+            "        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))\n\n"
+            "    return types.uint16(types.float32), generate\n"
+        ),
+        "f16_of_f64": Helper(
+            EXACT
+            + "def f16_of_f64(x):\n"
+            + '    """Through f32 rounded to odd, so that the second rounding is the only one that counts."""\n'
+            + "    near = float32(x)\n    wide = float64(near)\n    bits = bits_of_f32(near)\n"
+            + "    step = int32(-1) if abs(wide) > abs(x) else int32(1)\n"
+            + "    inexact = wide != x and x == x and abs(wide) < np.inf\n"
+            + "    bits = int32(bits + step) if inexact and (bits & 1) == 0 else bits\n    return to_f16(f32_of_bits(bits))\n",
+            ("bits_of_f32", "f32_of_bits", "to_f16"),
+        ),
+        "from_bf16": Helper(EXACT + "def from_bf16(bits):\n    return f32_of_bits(int32(int32(bits) << int32(16)))\n", ("f32_of_bits",)),
+        "to_bf16": Helper(
+            EXACT
+            + "def to_bf16(x):\n    bits = int64(bits_of_f32(x)) & 0xFFFFFFFF\n"
+            + "    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16\n    return uint16(rounded if x == x else (bits >> 16) | 0x40)\n",
+            ("bits_of_f32",),
+        ),
+        "bf16_of_f64": Helper(EXACT + "def bf16_of_f64(x):\n    return to_bf16(float32(x))\n", ("to_bf16",)),
+        "add_any_order": Helper(REGROUPED + "def add_any_order(a, b):\n    return a + b\n"),
+        "mul_any_order": Helper(REGROUPED + "def mul_any_order(a, b):\n    return a * b\n"),
+        "floordiv_int": Helper(
+            EXACT
+            + "def floordiv_int(a, b):\n    if b == 0:\n        return 0\n    if b == -1:\n        return -int64(a)\n    return a // b\n"
+        ),
+        "mod_int": Helper(EXACT + "def mod_int(a, b):\n    if b == 0 or b == -1:\n        return 0\n    return a % b\n"),
+        "floordiv_float": Helper(
+            EXACT
+            + "def floordiv_float(a, b):\n    if b == 0:\n        return a / b\n    rest = remainder(a, b)\n    quotient = (a - rest) / b\n"
+            + "    if rest != 0:\n        if (b < 0) != (rest < 0):\n            quotient -= type(a)(1)\n"
+            + "    if quotient == 0:\n        return math.copysign(type(a)(0), a / b)\n"
+            + "    whole = np.floor(quotient)\n    return whole + type(a)(1) if quotient - whole > 0.5 else whole\n",
+            ("remainder",),
+        ),
+        "mod_float": Helper(
+            EXACT
+            + "def mod_float(a, b):\n    rest = remainder(a, b)\n    if b == 0:\n        return rest\n"
+            + "    if rest == 0:\n        return math.copysign(rest, b)\n    return rest + b if (b < 0) != (rest < 0) else rest\n",
+            ("remainder",),
+        ),
+        "sign_float": Helper(
+            EXACT
+            + "def sign_float(x):\n    one = type(x)(1)\n    return one if x > 0 else (-one if x < 0 else (type(x)(0) if x == 0 else x))\n"
+        ),
+        "sign_int": Helper(EXACT + "def sign_int(x):\n    return 1 if x > 0 else (-1 if x < 0 else 0)\n"),
+        "shl_i32": Helper(EXACT + "def shl_i32(a, n):\n    return int32(a << n) if 0 <= n < 32 else int32(0)\n"),
+        "shl_i64": Helper(EXACT + "def shl_i64(a, n):\n    return a << n if 0 <= n < 64 else 0\n"),
+        "shr_i32": Helper(EXACT + "def shr_i32(a, n):\n    return int32(a >> (n if 0 <= n < 32 else 31))\n"),
+        "shr_i64": Helper(EXACT + "def shr_i64(a, n):\n    return a >> (n if 0 <= n < 64 else 63)\n"),
+        "exp_f32": Helper(_EXP_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
+        "exp_f64": Helper(_EXP_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
+        "log_f32": Helper(_LOG_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
+        "log_f64": Helper(_LOG_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
+        "erf_f32": Helper(_ERF_F32, ("fmadd", "exp_f32")),
+        "erf_f64": Helper(_ERF_F64, ("fmadd", "exp_f64")),
+        "tanh_f32": Helper(_TANH_F32, ("fmadd", "exp_f32")),
+        "tanh_f64": Helper(_TANH_F64, ("fmadd", "exp_f64")),
+        "asin_f32": Helper(_asin("f32", _ASIN32), ("fmadd",)),
+        "asin_f64": Helper(_asin("f64", _ASIN64), ("fmadd",)),
+    }
+)
 
 VECTOR: Final[dict[tuple[str, str], str]] = {
-    (op, dtype): f"{op}_{dtype}" for op in ("exp", "log", "erf", "tanh", "asin") for dtype in ("f32", "f64")
+    (op, dtype): f"{op}_{dtype}" for op in ("exp", "log", "erf", "tanh", "asin", "sin", "cos", "atan2") for dtype in ("f32", "f64")
 }
 """Functions with a form that vectorises, by op and dtype; the C library's serve the rest."""
 
 ULP: Final[dict[str, float]] = {
     "exp_f32": 1.1, "exp_f64": 1.1, "log_f32": 0.9, "log_f64": 0.9, "erf_f32": 1.3, "erf_f64": 1.1,
     "tanh_f32": 1.5, "tanh_f64": 1.5, "asin_f32": 2.6, "asin_f64": 2.7,
+    "sin_f32": 0.6, "sin_f64": 1.1, "cos_f32": 0.6, "cos_f64": 1.1, "atan2_f32": 0.6, "atan2_f64": 2.5,
 }  # fmt: skip
 """Worst error of each, in ULP: measured, rounded up."""
 

@@ -66,12 +66,13 @@ def numpy(signature: Signature) -> Contender:
 
 
 def jax(signature: Signature) -> Contender:
-    """Jitted, with 64-bit types only where an input is f64; a call ends when its results are ready."""
+    """Jitted, with 64-bit types only where an input is f64 or all are i64; a call ends when its results are ready."""
     function = _function("jax_peers", signature)
     library: Any = importlib.import_module("jax")
 
     def bind(inputs: Inputs) -> Bound:
-        wide = any(np.asarray(value).dtype == np.float64 for value in inputs.values())
+        types = [np.asarray(value).dtype for value in inputs.values()]
+        wide = np.dtype(np.float64) in types or all(kind == np.int64 for kind in types)
         precision: Callable[[], Any] = (lambda: library.enable_x64(True)) if wide else nullcontext
         with precision():
             own = {n: library.numpy.asarray(v) if n in signature.params else v for n, v in inputs.items()}

@@ -122,7 +122,11 @@ def _mapped(node: Node, f: MapExpr) -> Node:
         case Tile():
             rows, columns, *reduction = (Binder(b.index, f(b.lo), f(b.hi)) for b in (node.rows, node.columns, *node.reduction))
             indices = tuple(f(i) for i in node.indices)
-            return replace(node, indices=indices, value=f(node.value), rows=rows, columns=columns, reduction=tuple(reduction))
+            packed = None if node.packed is None else (f(node.packed[0]), node.packed[1])
+            assert packed is None or isinstance(packed[0], Load)
+            return replace(
+                node, indices=indices, value=f(node.value), rows=rows, columns=columns, reduction=tuple(reduction), packed=packed
+            )
         case FoldLoop():
             carries = tuple(Carry(c.name, f(c.init), f(c.update)) for c in node.carries)
             condition = None if node.condition is None else f(node.condition)

@@ -19,7 +19,7 @@ from extract.reductions import (
     scans_over,
 )
 from extract.strides import Orders, access_cost
-from extract.tile import Shapes, tile_rows
+from extract.tile import Shape, Shapes, packable, tile_rows
 from kernel_ir.dtypes import BOOL, I64
 from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.ops import REDUCTIONS
@@ -195,12 +195,21 @@ class Lowering(ValueLowering):
         columns = member.inner[-1]
         renamed = self._apart(r)
         bound = {b.index for b in (rows, columns, *renamed.binders)}
-        shape = self.shapes(r.dtype, rows, columns)
+        shape = self.shapes(r, rows, columns)
         with self._loops(tuple(b for b in member.inner if b not in (rows, columns))):
             ranges = (Binder(b.index, self.value(b.lo), self.value(b.hi)) for b in (rows, columns, *renamed.binders))
             first, second, *reduction = ranges
             value = self._untouched(renamed.bodies[0], bound)
-            self._emit(Tile(name, at, value, first, second, tuple(reduction), shape.height, shape.vectors, shape.lanes))
+            shared = packable(value, first, second, tuple(reduction)) if shape.packs else None
+            packed = None if shared is None else (shared, self._panel(shared, reduction[0], shape))
+            self._emit(Tile(name, at, value, first, second, tuple(reduction), shape.height, shape.vectors, shape.lanes, packed))
+
+    def _panel(self, shared: Load, terms: Binder, shape: Shape) -> str:
+        """The buffer for a block's columns of what all rows share."""
+        name = self.names.fresh(f"{shared.array}_panel")
+        width = const(shape.vectors * shape.lanes, I64)
+        self.buffers.append(Buffer(name, shared.dtype, (terms.hi, width), "local", (0, 1)))
+        return name
 
     def _untouched(self, e: Expr, bound: set[str]) -> Expr:
         """A tile's value: what reads no index of the tile is lowered, of the rest the loads alone."""

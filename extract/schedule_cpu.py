@@ -195,7 +195,7 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
             context.buffers.append(_temporary(copy.temp))
             before += _launch(context.names.fresh(f"{context.kernel.name}_{copy.temp.name}"), copy.group, context)
     arrays = {**context.arrays, **more}
-    shaped, blocks = row_blocks(shaped, arrays, context.orders, context.names)
+    shaped, blocks = row_blocks(shaped, arrays, context.orders, context.names, context.shapes)
     lowering = Lowering(shaped, arrays, context.names, context.orders, bases | blocks, context.shapes)
     nodes = fused(lowering.nodes())
     nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))

@@ -8,6 +8,7 @@ and some operand is the same for all rows.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Final
 
 from extract.blocks import cut
@@ -17,9 +18,9 @@ from extract.names import Names
 from extract.reductions import constant_extent, extents, outermost_reductions
 from extract.sizes import number
 from extract.strides import Orders, Stride, coefficient, stride
-from kernel_ir.dtypes import F32, F64, DType
-from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, IndexRef, Load, Local, ParamRef, Reduce
-from kernel_ir.walk import children, free
+from kernel_ir.dtypes import F32, F64, I64, DType
+from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
+from kernel_ir.walk import children, free, subtrees
 
 OPS: Final = frozenset({"add", "sub", "mul", "neg", "fma"})
 """What a value may compute, besides squares, cubes, …: one instruction a vector."""
@@ -33,17 +34,18 @@ WORTH: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A block in registers: `height` rows of `vectors` vectors of `lanes` columns."""
+    """A block in registers: `height` rows of `vectors` vectors of `lanes` columns; whether what all rows share is worth a copy."""
 
     height: int
     vectors: int
     lanes: int
+    packs: bool
 
 
 Bases = dict[str, tuple[Expr, int]]
 """For an index that runs inside a block: the block's first value, and its length."""
-Shapes = Callable[[DType, Binder, Binder], Shape]
-"""The shape of a tile's blocks, by dtype, rows and columns."""
+Shapes = Callable[[Reduce, Binder, Binder], Shape]
+"""The shape of a tile's blocks, by the sum, its rows and its columns."""
 
 
 def shapes(machine: Machine, sizes: Mapping[str, int]) -> Shapes:
@@ -54,13 +56,17 @@ def shapes(machine: Machine, sizes: Mapping[str, int]) -> Shapes:
     """
     registers = int(machine.extra["vector_registers"])
 
-    def chosen(dtype: DType, rows: Binder, columns: Binder) -> Shape:
-        lanes = int(machine.extra["tile_bits"]) // dtype.bits
+    def far(r: Reduce, columns: Binder) -> bool:
+        """Whether a matrix of terms by columns is too large for half of the second-level cache."""
+        return prod(_extent(b, sizes) for b in (columns, *r.binders)) * r.dtype.itemsize > machine.levels[1].bytes // 2
+
+    def chosen(r: Reduce, rows: Binder, columns: Binder) -> Shape:
+        lanes = int(machine.extra["tile_bits"]) // r.dtype.bits
         vectors = max(1, min(4 if registers >= 32 else 2, -(-_extent(columns, sizes) // lanes)))
         most = min(12, (registers - vectors - 2) // vectors)
         extent = max(1, _extent(rows, sizes, 0))
         heights = range(most, max(1, -(-BUSY // vectors)) - 1, -1)
-        return Shape(min(heights, key=lambda h: -(-extent // h) * h), vectors, lanes)
+        return Shape(min(heights, key=lambda h: -(-extent // h) * h), vectors, lanes, far(r, columns))
 
     return chosen
 
@@ -126,24 +132,38 @@ def _loads(e: Expr) -> Iterator[Load]:
         yield from _loads(child)
 
 
-def row_blocks(group: Group, arrays: Mapping[str, ArrayType], orders: Orders, names: Names) -> tuple[Group, Bases]:
+def packable(value: Expr, rows: Binder, columns: Binder, reduction: tuple[Binder, ...]) -> Load | None:
+    """The load of a matrix of terms by columns that all rows share, if there is one and its terms are `0..` sizes alone."""
+    if len(reduction) != 1 or reduction[0].lo != const(0, I64):
+        return None
+    if any(not isinstance(x, SizeRef | Const | Call) for x in subtrees(reduction[0].hi)):
+        return None
+    found = {x for x in _loads(value) if columns.index in free(x) and rows.index not in free(x)}
+    (load,) = found if len(found) == 1 else (None,)
+    return load if load is not None and reduction[0].index in free(load) else None
+
+
+def row_blocks(group: Group, arrays: Mapping[str, ArrayType], orders: Orders, names: Names, shapes: Shapes) -> tuple[Group, Bases]:
     """The group with the loop of its tiles' rows cut into blocks that run inside, and where the blocks begin; itself without tiles."""
-    row = _rows_of(group, arrays, orders)
-    if row is None or (free(row.lo) | free(row.hi)) & {b.index for b in group.outer}:
+    found = _tile_of(group, arrays, orders)
+    if found is None:
         return group, {}
-    if any(row.index in free(b.lo) | free(b.hi) for b in group.outer):
+    row, columns, r = found
+    if (free(row.lo) | free(row.hi)) & {b.index for b in group.outer} or any(row.index in free(b.lo) | free(b.hi) for b in group.outer):
         return group, {}
-    block, inner, base = cut(row, ROWS, names)
+    length = ROWS * 4 if shapes(r, row, columns).packs else ROWS  # more rows share one copy
+    block, inner, base = cut(row, length, names)
     outer = tuple(block if b is row else b for b in group.outer)
     members = tuple(Member(m.stmt, (inner, *m.inner)) for m in group.members)
-    return replace(group, outer=outer, members=members), {row.index: (base, ROWS)}
+    return replace(group, outer=outer, members=members), {row.index: (base, length)}
 
 
-def _rows_of(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> Binder | None:
+def _tile_of(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> tuple[Binder, Binder, Reduce] | None:
+    """The rows, the columns and the sum of the group's first tile."""
     for m in group.members:
         if m.inner and m.stmt.where is None:
             for r in outermost_reductions(m.stmt.value):
                 row = tile_rows(r, reversed(group.outer), m.inner[-1], arrays, orders)
                 if row is not None and IndexRef(row.index) in m.stmt.indices:
-                    return row
+                    return row, m.inner[-1], r
     return None

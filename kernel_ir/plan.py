@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Literal
 
 from kernel_ir.dtypes import DType
-from kernel_ir.nodes import Binder, Carry, Expr, Kernel, ReduceKind
+from kernel_ir.nodes import Binder, Carry, Expr, Kernel, Load, ReduceKind
 
 Space = Literal["argument", "output", "global", "local", "shared"]
 """argument, output: the caller's; global: a whole-array temporary; local: private to one iteration of the parallel loops
@@ -162,6 +162,8 @@ class Tile:
 
     A block is `height` rows by `vectors` vectors of `lanes` neighbouring columns. Loads move by one element, or not at all, from one
     column to the next; ranges of columns and reduction may grow with the row, never shrink. Columns past a row's own may be written.
+    `packed` (its reduction being one loop from 0) is the load that all rows share and the local buffer, of terms by columns of one
+    block, into which it is copied first: neighbouring terms then lie side by side.
     """
 
     buffer: str
@@ -173,6 +175,7 @@ class Tile:
     height: int
     vectors: int
     lanes: int
+    packed: tuple[Load, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kernel_ir as kir
@@ -84,3 +85,20 @@ def test_renamed_parameters_keep_their_keywords() -> None:
     (kernel,) = kir.parse(NAMES["of numba"]).values()
     x = np.ones(3, np.float32)
     assert compiled(plans(kernel)[0], target("cpu"))(float32=x, at=x).shape == (3,)
+
+
+def test_memory_of_a_result_is_reused_once_nobody_holds_it():
+    module = kir.parse("kernel k(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] + 1.0 }")
+    function = kir.optimize(module["k"], target="cpu").compile(check=False)
+    x = np.zeros(1 << 19, np.float32)
+    first = function(x)
+    part = first[5:]  # a view holds the memory as well
+    place = first.ctypes.data
+    del first
+    second = function(x + np.float32(1.0))
+    assert second.ctypes.data != place
+    assert np.all(part == 1.0) and np.all(second == 2.0)
+    del part
+    third = function(x)
+    assert third.ctypes.data == place
+    assert np.all(third == 1.0) and np.all(second == 2.0)

@@ -1,0 +1,103 @@
+"""Turns single parts of a launch into text, and answers what its function must know: parallel loops, work, element types."""
+
+from typing import Final
+
+from backends.cpu_expr import Expressions, numba_type
+from extract.fuse import expressions_of, walk
+from kernel_ir.dtypes import BOOL, I64, DType, reads_as
+from kernel_ir.nodes import Call, Const, ParamRef, SizeRef, const
+from kernel_ir.ops import OPS, Unit
+from kernel_ir.plan import (
+    Alloc,
+    Buffer,
+    Launch,
+    Loop,
+    LoopKind,
+    Matmul,
+    Node,
+    Tile,
+    When,
+)
+from kernel_ir.walk import subtrees
+
+SLOW: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG})
+"""Units that take many cycles a vector, whatever its width."""
+
+
+def peeled(body: tuple[Node, ...]) -> tuple[list[Loop], tuple[Node, ...]]:
+    """The parallel loops around everything, and what is inside them."""
+    loops: list[Loop] = []
+    rest = tuple(n for n in body if not isinstance(n, Alloc))
+    while len(rest) == 1 and isinstance(rest[0], Loop) and rest[0].kind is LoopKind.PARALLEL:
+        loops.append(rest[0])
+        rest = rest[0].body
+    return loops, rest
+
+
+def extent_text(loop: Loop, e: Expressions) -> str:
+    return e.text(loop.hi) if loop.lo == const(0, I64) else f"max(0, {e.inner(loop.hi)} - {e.inner(loop.lo)})"
+
+
+def extent_factor(loop: Loop, e: Expressions) -> str:
+    text = extent_text(loop, e)
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
+
+
+def deepest(nodes: tuple[Node, ...]) -> list[Loop]:
+    """The loops of the deepest nest: a measure of the work."""
+    best: list[Loop] = []
+    for node in nodes:
+        if isinstance(node, Loop):
+            nest = [node, *deepest(node.body)]
+        elif isinstance(node, Tile):
+            nest = [Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, ()) for b in (node.rows, node.columns, *node.reduction)]
+        elif isinstance(node, When):
+            nest = deepest((*node.body, *node.otherwise))
+        else:
+            continue
+        if len(nest) > len(best):
+            best = nest
+    return best
+
+
+def bound_inside(loop: Loop, e: Expressions) -> bool:
+    """Whether a loop's range reads what only the loops around it know."""
+    return any(not isinstance(x, Const | SizeRef | ParamRef | Call) for bound in (loop.lo, loop.hi) for x in subtrees(bound))
+
+
+def computes(launch: Launch) -> bool:
+    """Whether a launch has work that gains from wide vectors; plain loads and stores of stencils do not: more of them cross lines."""
+    values = (x for node in walk(launch.body) for top in expressions_of(node) for x in subtrees(top))
+    return any(isinstance(x, Call) and x.dtype.is_float and OPS[x.op].unit in SLOW for x in values)
+
+
+def held(dtype: DType) -> DType:
+    return reads_as(dtype)
+
+
+def stored_text(text: str, dtype: DType, e: Expressions) -> str:
+    if dtype.name in ("f16", "bf16"):
+        return f"{e.helper('to_' + dtype.name)}({text})"
+    return f"{numba_type(dtype)}({text})" if dtype.is_int and not dtype.is_arithmetic else text
+
+
+def alloc_text(b: Buffer, e: Expressions) -> str:
+    extents = [e.inner(b.shape[d]) for d in b.order] or ["1"]
+    flat = f"{e.helper('aligned')}({' * '.join(extents)}, np.{numpy_name(held(b.dtype))})"
+    return f"{b.name} = {flat}" + (f".reshape(({', '.join(extents)}))" if len(extents) > 1 else "")
+
+
+def numpy_name(dtype: DType) -> str:
+    return "bool_" if dtype is BOOL else dtype.numpy.name
+
+
+def is_product(launch: Launch) -> bool:
+    return len(launch.body) == 1 and isinstance(launch.body[0], Matmul)
+
+
+def product_text(node: Matmul) -> str:
+    def operand(name: str, turned: bool, rank: int) -> str:
+        return f"{name}.swapaxes(-1, -2)" if turned else name
+
+    a, b = (operand(x[0], x[2], len(x[1])) for x in (node.a, node.b))
+    return f"np.matmul({a}, {b}, out={node.out[0]})"
