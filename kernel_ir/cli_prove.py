@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rewrites.prove_verdict import Verdict
 
-SAVE_EVERY = 20
+SAVE_EVERY = 5
 """Proofs after which the certificates are written: what an interrupt can cost."""
 
 
