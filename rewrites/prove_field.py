@@ -392,7 +392,9 @@ def identical(ground: Ground, deadline: Deadline, functions: bool, sums: bool = 
     positive = {n for g in rule.guards for n in _positive(g)}
     if len(set(names) - positive) > 6 or not functions:
         # Without laws of functions a sign matters to abs and comparisons alone, which then stay atoms.
-        positive = positive | (set(names) if not any(_signed(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)) else set())
+        positive = positive | (
+            set(names) if not any(_signed(p, ground) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)) else set()
+        )
     found = _in_all(ground, names, positive, functions, sums, False, deadline)
     if found.proved or not any(_extreme(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)):
         return found
@@ -457,5 +459,5 @@ def _positive(g: Guard) -> Iterator[str]:
             pass
 
 
-def _signed(p: Pattern) -> bool:
-    return isinstance(p, Apply) and p.op in ("abs", "lt", "le", "gt", "ge", "eq", "ne")
+def _signed(p: Pattern, ground: Ground) -> bool:
+    return isinstance(p, Apply) and p.op in ("abs", "lt", "le", "gt", "ge", "eq", "ne") and ground.dtypes[p.type].is_float
