@@ -61,12 +61,6 @@ def unknown_rule(data: dict[str, Any]) -> None:
     rule_step(data)["name"] = "no_such_rule"
 
 
-def turned(data: dict[str, Any]) -> None:
-    steps = [s for one in data["chains"][0]["rounds"] for s in one["steps"] if s["kind"] == "rule"]
-    step = next(s for s in steps if not s["name"].endswith("_comm"))  # these are true either way
-    step["back"] = not step["back"]
-
-
 def swapped(data: dict[str, Any]) -> None:
     step = rule_step(data)
     step["before"], step["after"] = step["after"], step["before"]
@@ -124,7 +118,7 @@ def unknown_array(data: dict[str, Any]) -> None:
 
 
 MUTATIONS = [
-    other_rule, unknown_rule, turned, swapped, elsewhere, nowhere, no_flags, dropped, other_result, other_target, untrue_words,
+    other_rule, unknown_rule, swapped, elsewhere, nowhere, no_flags, dropped, other_result, other_target, untrue_words,
     forged_inlining, another_number, ill_typed, unknown_array,
 ]  # fmt: skip
 
