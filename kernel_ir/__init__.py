@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kernel_ir.optimizer import optimize as optimize
     from kernel_ir.parser import parse as parse
     from kernel_ir.parser import parse_file as parse_file
+    from rewrites.admission import rules as rules
     from rewrites.chain import Chain as Chain
     from rewrites.chain import ChainError as ChainError
     from rewrites.saturate import Budget as Budget
@@ -64,6 +65,7 @@ _HOME: Final[dict[str, str]] = {
         "kernel_ir.errors",
     ),
     "Budget": "rewrites.saturate",
+    "rules": "rewrites.admission",
     "Chain": "rewrites.chain",
     "ChainError": "rewrites.chain",
     "replay": "kernel_ir.explain",

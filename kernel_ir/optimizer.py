@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from backends.plans import plans
@@ -23,7 +22,8 @@ from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 from kernel_ir.schedule import Schedule, pinned, schedule_of
 from kernel_ir.trial import Refusal, Trial
-from rewrites.books import load_book, rules_of
+from rewrites.books import check_names, proved_book, rules_of
+from rewrites.certificates import admitted
 from rewrites.rule import Rule
 from rewrites.saturate import Budget
 
@@ -225,7 +225,9 @@ def optimize(
         raise UsageError(f"exact is {exact!r}, and seconds of at least 0 were expected", hint="10, for one; 0 leaves exact extraction out")
     place, licence = target_named(target), flags(fast_math)
     extents = _extents(kernel, sizes or {})
-    allowed = tuple(rule for rule in (*rules_of(pack), *_extra_rules(rules)) if rule.needs <= licence)
+    every = (*rules_of(pack), *_extra_rules(rules))
+    check_names(every)
+    allowed = tuple(rule for rule in every if rule.needs <= licence)
     limit = budget or Budget()
     errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), licence, seed)
     costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT}, schedule)
@@ -312,10 +314,10 @@ def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
-    """Rules as they are, and the rules of the books whose paths are given."""
+    """Rules that were proved in this process, and the rules of the books whose paths are given, proved as their certificates say."""
     if isinstance(given, str):
         given = (given,)
-    return tuple(rule for one in given for rule in ((one,) if isinstance(one, Rule) else load_book(Path(one))))
+    return tuple(rule for one in given for rule in ((admitted(one),) if isinstance(one, Rule) else proved_book(one)))
 
 
 def _tuned(result: Result, costing: _Costing, made_by: Mapping[Kernel, tuple[str, ...]], count: int, seed: int) -> Result:
