@@ -27,7 +27,7 @@ from benchmarks.measure import Row, measured
 from benchmarks.ours import FLAGS, variants
 from benchmarks.peers import PEERS
 from benchmarks.reference import signature
-from benchmarks.table import sizes_text
+from benchmarks.table import into_readme, sizes_text
 from kernel_ir.nodes import Kernel
 from kernel_ir.parser import parse_file
 from kernel_ir.timing import Timing, readable
@@ -59,10 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(_summary(rows[-1]))
     names = ["ours", *arguments.peers, "copy"]
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(_table(rows, names, arguments.keep_memory))
+    results = _results(rows, names, arguments) | {"copies": copies, "busy_cores": busy}
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps(_results(rows, names, arguments) | {"copies": copies, "busy_cores": busy}, indent=2) + "\n", encoding="utf-8"
-        )
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if arguments.readme:
+        arguments.readme.write_text(into_readme(results, arguments.readme.read_text(encoding="utf-8")), encoding="utf-8")
     return 1 if any(row.faults for row in rows) else 0
 
 
@@ -78,6 +79,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="about how long to time a kernel (default 5, or 0.5 with --quick)")
     parser.add_argument("--keep-memory", action="store_true", help="malloc keeps freed memory (glibc): no contender pays for page faults")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results and a description of the machine to FILE")
+    parser.add_argument("--readme", metavar="FILE", type=Path, help="write the table into FILE, between its marks")
     arguments = parser.parse_args(argv)
     arguments.rounds = arguments.rounds or (5 if arguments.quick else 15)
     arguments.seconds = arguments.seconds or (0.5 if arguments.quick else 5.0)

@@ -5,6 +5,7 @@ python benchmarks/table.py results.json
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ COLUMNS: Final = {
 }
 """Contender → column title; a contender that no kernel has gets no column."""
 
+PEERS: Final = ("numba", "jax", "torch", "torch.compile")
+"""Those of which the best counts in the last column."""
+BEGIN, END = "<!-- measured: table -->\n", "<!-- /measured: table -->"
 UNITS: Final = ((1 << 20, "M"), (1 << 10, "k"))
 
 
@@ -26,15 +30,30 @@ def markdown(results: dict[str, Any]) -> str:
     """One line a kernel: size, our time, naive numba's, and how many times as long as ours each contender takes."""
     shown = [name for name in COLUMNS if any(name in row["contenders"] for row in results["kernels"])]
     lines = [
-        _line("kernel", "sizes", "ours, ms", "naive numba, ms", *(COLUMNS[name] for name in shown)),
-        _line("---", "---", *("--:" for _ in range(len(shown) + 2))),
+        _line("kernel", "sizes", "ours, ms", "naive numba, ms", *(COLUMNS[name] for name in shown), "best peer"),
+        _line("---", "---", *("--:" for _ in range(len(shown) + 3))),
     ]
     for row in results["kernels"]:
         times = (_milliseconds(row["contenders"].get(name)) for name in ("ours", "numba"))
-        lines.append(_line(f"`{row['kernel']}`", sizes_text(row["sizes"]), *times, *(_cell(row, name) for name in shown)))
+        lines.append(
+            _line(f"`{row['kernel']}`", sizes_text(row["sizes"]), *times, *(_cell(row, name) for name in shown), _ratio(best(row)))
+        )
     means = (_ratio(results["geometric_means"].get(name)) for name in shown)
-    lines.append(_line("**geometric mean**", "", "", "", *(f"**{mean}**" if mean else "" for mean in means)))
+    bests = [ratio for row in results["kernels"] if (ratio := best(row)) is not None]
+    mean = _ratio(math.exp(sum(map(math.log, bests)) / len(bests)) if bests else None)
+    lines.append(_line("**geometric mean**", "", "", "", *(f"**{x}**" if x else "" for x in (*means, mean))))
     return "\n".join(lines) + "\n"
+
+
+def best(row: dict[str, Any]) -> float | None:
+    """How many times as long as ours the fastest of numba, JAX and torch takes, where one ran."""
+    return min((row["contenders"][name]["ratio"] for name in PEERS if name in row["contenders"]), default=None)
+
+
+def into_readme(results: dict[str, Any], text: str) -> str:
+    """The README's text with its table made anew."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + markdown(results) + END + rest.split(END)[1]
 
 
 def sizes_text(sizes: dict[str, int]) -> str:
