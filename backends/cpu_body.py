@@ -131,18 +131,17 @@ class Body:
     def _store(self, node: Store) -> None:
         e = self.e
         buffer = e.buffers[node.buffer]
-        place = e.subscript(node.buffer, node.indices)
         if node.atomic:
-            place = f"part, {place}"
             kept = held(buffer.dtype)
-            there = f"{node.buffer}[{place}]"
+            there = f"{node.buffer}[part, {e.subscript(node.buffer, node.indices)}]"
             self.printer.line(f"{there} = {self._joined(there, str(node.kind), node.value, kept)}")
             return
+        place = e.element(node.buffer, node.indices)
         if node.kind is not None:
-            there = e.reading(f"{node.buffer}[{place}]", buffer.dtype)
-            self.printer.line(f"{node.buffer}[{place}] = {self._joined(there, node.kind, node.value, buffer.dtype)}")
+            there = e.reading(place, buffer.dtype)
+            self.printer.line(f"{place} = {self._joined(there, node.kind, node.value, buffer.dtype)}")
             return
-        self.printer.line(f"{node.buffer}[{place}] = {e.writing(node.value, buffer.dtype)}")
+        self.printer.line(f"{place} = {e.writing(node.value, buffer.dtype)}")
 
     def _fold(self, node: FoldLoop) -> None:
         e, line = self.e, self.printer.line

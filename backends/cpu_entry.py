@@ -32,8 +32,9 @@ def fresh(shape, dtype):
 """Large results reuse memory: the system zeroes each new page, which takes as long as writing the result."""
 
 
-def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None) -> str:
-    """The function named as the kernel, with sizes that no input (always) fixes by keyword. `given`: the user's names of renamed ones."""
+def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None, empty: str = "fresh") -> str:
+    """The function named as the kernel, with sizes that no input (always) fixes by keyword. `given`: the user's names of renamed ones;
+    `empty`: what allocates the outputs."""
     users = {name: user for name, user in (given or {}).items() if user not in IN_ENTRY}
     arrays, needed, optional = [p.name for p in kernel.params], open_sizes(kernel), optional_sizes(kernel)
     taken = [*arrays, *needed, *optional]
@@ -55,7 +56,7 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str
             lines.append(f"{p.name} = np.ascontiguousarray({source})")
     for p in kernel.outputs:
         shape = tuple_text([host_text(p.type.shape[d]) for d in buffers[p.name].order])
-        make = "np.zeros" if is_accumulated(kernel, p.name) else "fresh"
+        make = "np.zeros" if is_accumulated(kernel, p.name) else empty
         lines.append(f"{p.name} = {make}({shape}, {stored_type(p.type.dtype)})")
     arguments = [*(p.name for p in (*kernel.params, *kernel.outputs)), *kernel.sizes]
     lines.append(f"launch({', '.join(arguments)})")

@@ -28,6 +28,8 @@ class Expressions:
         self.flags = flags
         self.used: set[str] = set()
         self.from_zero: set[str] = set(safe)
+        self.flat: dict[str, None] = {}
+        """Arrays that are also read or written through `<name>_flat`, a view of one dimension."""
 
     def helper(self, name: str) -> str:
         """The helper's name, noted as used."""
@@ -57,11 +59,26 @@ class Expressions:
     def load(self, e: Load) -> str:
         """A read, with its test where it has an `else`."""
         buffer = self.buffers[e.array]
-        read = self.reading(f"{e.array}[{self.subscript(e.array, e.indices)}]", buffer.dtype)
+        read = self.reading(self.element(e.array, e.indices), buffer.dtype)
         if e.default is None:
             return read
         tests = [f"0 <= {self.inner(i)} and {self.inner(i)} < {self.inner(n)}" for i, n in zip(e.indices, buffer.shape, strict=True)]
         return f"({read} if {' and '.join(tests)} else {self.inner(e.default)})"
+
+    def element(self, array: str, indices: tuple[Expr, ...]) -> str:
+        """An element as it is read or assigned. Fields of a structure (constants along the last dimension, whose extent is one) are
+        found by their distance from the array's start: LLVM then knows their stride, and loads whole vectors of structures."""
+        order = self.buffers[array].order
+        fields = len(order) > 1 and isinstance(indices[order[-1]], Const) and isinstance(self.buffers[array].shape[order[-1]], Const)
+        if not fields:
+            return f"{array}[{self.subscript(array, indices)}]"
+        self.flat[array] = None
+        slowest, *faster = order
+        at = self.inner(indices[slowest])
+        for n, d in enumerate(faster, 1):
+            extent = self.buffers[array].shape[d]
+            at = f"({at} * {self.inner(extent) if isinstance(extent, Const) else f'{array}.shape[{n}]'} + {self.inner(indices[d])})"
+        return f"{array}_flat[uint64{at}]"
 
     def subscript(self, array: str, indices: tuple[Expr, ...]) -> str:
         """Indices in memory order; unsigned where numba could not see that they are not negative."""

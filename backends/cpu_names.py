@@ -18,7 +18,7 @@ RESERVED: Final = frozenset({
     "Lanes", "LanesModel", "models", "register_model", "spread", "place", "masked", "suffix", "call", "CACHE", "FAST", "TURNS_A",
     "TURNS_B", "TURNS_C", "TURNS_D", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last", "at",
 })  # fmt: skip
-SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps")
+SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat")
 """Ends of the names that the module makes of others."""
 IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?")
 """Names that the statements of a tile make."""

@@ -171,7 +171,8 @@ class _Module:
             share = ["part", "parts"]
         text = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_part({", ".join([*share, *names, *local])}):\n'
         self.used |= expressions.used
-        self.functions.append(text + "\n".join(printer.lines) + "\n")
+        flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in expressions.flat]
+        self.functions.append(text + "\n".join([*flat, *printer.lines]) + "\n")
         if parallel:
             self._shares(launch, parallel, names, private, list(local.values()))
             return ["parts", *names]

@@ -75,7 +75,7 @@ def numpy_source(kernel: Kernel) -> str:
     buffers = {
         p.name: Buffer(p.name, p.type.dtype, p.type.shape, "argument", tuple(range(p.type.rank))) for p in (*kernel.params, *kernel.outputs)
     }
-    entry = entry_text(kernel, buffers)
+    entry = entry_text(kernel, buffers, empty="np.empty")
     parts = [_head(kernel, entry, w), *(_helper(name) for name in _closure(w.helpers))]
     parts.append(f'@np.errstate(all="ignore")\ndef launch({", ".join(names)}):\n{body}\n')
     parts.append(entry)

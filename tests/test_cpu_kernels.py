@@ -26,6 +26,9 @@ EDGES = {
     "casts": "kernel casts(x: f32[N], b: bf16[N], u: u8[N]) -> (a: i32[N], c: bf16[N], e: u8[N]) {\n"
     "  a[i] = i32(x[i])\n  c[i] = b[i] * x[i]\n  e[i] = u[i] * 3\n}",
     "columns": "kernel cols(a: f32[M, N] @ cols, b: f32[M, N]) -> (c: f32[M, N] @ cols) { c[i, j] = a[i, j] + b[i, j] }",
+    "fields": "kernel fields(x: u8[R, C, 3], inout p: f32[N, 4] @ any, h: f16[N, 2]) -> (y: f32[R, C], o: i32[N, 2]) {\n"
+    "  y[r, c] = f32(x[r, c, 2]) - f32(x[r, C - 1 - c, 0])\n  p[i, 3] = p[i, 3] + 2.0 * p[i, 1] for i in 0..N\n"
+    "  o[i, 1] = i32(h[i, 1])\n  o[i, 0] = i32(h[N - 1 - i, 0])\n}",
     "argmax": "kernel am(x: f32[R, C]) -> (k: i64[R]) where C >= 1 { k[r] = argmax(c: x[r, c]) }",
 }
 
