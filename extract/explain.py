@@ -1,6 +1,6 @@
 """Turns a round of optimization into the steps that lead from its kernel to the chosen candidate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from extract.candidates import Candidate, Candidates, Form
 from kernel_ir.nodes import Kernel
@@ -13,7 +13,6 @@ from rewrites.known import Known
 from rewrites.plain import Plain, reader_names
 from rewrites.proof import NoProof, Rewrite, proof
 from rewrites.recursion import deep_recursion
-from rewrites.rule import Rule
 from rewrites.terms import Dag, Term
 
 
@@ -48,17 +47,14 @@ def _concrete(form: Form, home: int, dag: Dag, made: dict[int, int]) -> int:
 
 
 def _proved(encoding: Encoding, found: Candidates, chosen: Candidate, dag: Dag, goals: Sequence[tuple[int, int]]) -> Sequence[Rewrite]:
-    """The steps by the rules that provenance names, or else by all that matched."""
+    """The steps, by the rules that matched."""
     runs = [s for s in (found.saturation, found.selection) if s is not None and s.frozen is not None]
     graphs = [s.frozen for s in runs if s.frozen is not None]
-    matched = {name for s in runs for name, _ in s.matches}
-    by_name: Mapping[str, Rule] = {rule.name: rule for rule in found.allowed}
-    for names in (set(chosen.rules), matched | set(chosen.rules)):
-        try:
-            return proof(Known.of(encoding, dag), graphs, goals, [by_name[name] for name in sorted(names)])
-        except NoProof:
-            continue
-    raise ChainError(f"{encoding.kernel.name}: no chain of rules was found from the kernel to its result")
+    names = {name for s in runs for name, _ in s.matches}.union(chosen.rules)
+    try:
+        return proof(Known.of(encoding, dag), graphs, goals, [rule for rule in found.allowed if rule.name in names])
+    except NoProof:
+        raise ChainError(f"{encoding.kernel.name}: no chain of rules was found from the kernel to its result") from None
 
 
 def _round(source: Kernel, target: Kernel, encoding: Encoding, terms: Sequence[Term], rewrites: Sequence[Rewrite]) -> Round:

@@ -1,7 +1,7 @@
 """Turns equations between terms into classes of equal terms that can say why two are equal.
 
-An e-graph over plain terms: each number is one concrete term, its class the terms known to be equal to it. Every union is an edge of a
-forest, by a rule or by congruence (Nieuwenhuis and Oliveras 2005), and the path between two terms is the proof of their equality.
+An e-graph over plain terms: each number is one concrete term, its class the terms known to be equal to it. Every equation is a link, by a
+rule or by congruence (Nieuwenhuis and Oliveras 2005), and a path of links between two terms is a proof of their equality.
 """
 
 from dataclasses import dataclass, field
@@ -22,13 +22,25 @@ CONGRUENCE = Reason("")
 """The two have equal parts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An equation between two terms."""
+
+    one: int
+    two: int
+    reason: Reason
+
+
 @dataclass(slots=True)
 class Classes:
     """Terms of `dag` and their classes."""
 
     dag: Dag
     _parent: dict[int, int] = field(default_factory=dict[int, int])
-    _edges: dict[int, tuple[int, Reason]] = field(default_factory=dict[int, tuple[int, Reason]])
+    links: list[Link] = field(default_factory=list[Link])
+    """Every equation that a rule gave, needed for the classes or not, and those by congruence that made them, in order of time."""
+    at: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    """The links at each term, by number."""
     _nodes: dict[Term, int] = field(default_factory=dict[Term, int])
     _uses: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     members: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
@@ -83,11 +95,6 @@ class Classes:
         twin = self._nodes.get(Term(term.name, tuple([a for a in args if a is not None])))
         return None if twin is None else self.find(twin)
 
-    @property
-    def forms(self) -> int:
-        """At least the number of different forms."""
-        return len(self._nodes)
-
     def nodes(self) -> list[int]:
         """A term of each different form, the first of each."""
         found: dict[Term, int] = {}
@@ -101,9 +108,10 @@ class Classes:
         while waiting:
             one, two, why = waiting.pop(0)
             x, y = self.find(one), self.find(two)
+            if x != y or why.rule:
+                self._link(one, two, why)
             if x == y:
                 continue
-            self._link(one, two, why)
             if len(self._uses[x]) > len(self._uses[y]):
                 x, y = y, x
             self._parent[x] = y
@@ -117,30 +125,6 @@ class Classes:
                     waiting.append((twin, user, CONGRUENCE))
 
     def _link(self, one: int, two: int, reason: Reason) -> None:
-        """Adds the edge one → two to the forest; one becomes the root of its tree first."""
-        node: int = one
-        step: tuple[int, Reason] | None = (two, reason)
-        while step is not None:
-            before = self._edges.get(node)
-            self._edges[node] = step
-            step = None if before is None else (node, Reason(before[1].rule, not before[1].back))
-            node = node if before is None else before[0]
-
-    def path(self, a: int, b: int) -> list[tuple[int, int, Reason]]:
-        """The edges from a to b, each directed that way."""
-        up: dict[int, int] = {}
-        trail: list[tuple[int, int, Reason]] = []
-        node = a
-        up[node] = 0
-        while node in self._edges:
-            to, why = self._edges[node]
-            trail.append((node, to, why))
-            node = to
-            up[node] = len(trail)
-        back: list[tuple[int, int, Reason]] = []
-        node = b
-        while node not in up:
-            to, why = self._edges[node]
-            back.append((to, node, Reason(why.rule, not why.back)))
-            node = to
-        return trail[: up[node]] + back[::-1]
+        for end in (one, two):
+            self.at.setdefault(end, []).append(len(self.links))
+        self.links.append(Link(one, two, reason))

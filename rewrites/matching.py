@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Protocol
 
 from kernel_ir.dtypes import DType
 from kernel_ir.nodes import const
 from kernel_ir.ops import OPS
-from rewrites.declare import CODES, DTYPES_BY_CODE, op_constructor
+from rewrites.declare import CODES, DTYPES_BY_CODE, OP_OF_CONSTRUCTOR, op_constructor
 from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, parts
 from rewrites.terms import Dag, Term
 
@@ -35,8 +34,8 @@ class Binding:
 class Space(Protocol):
     """Where terms are matched: one form each, or all forms of a class."""
 
-    def forms(self, number: int) -> Iterator[Term]:
-        """The forms of a term; of a class, of each of its nodes."""
+    def forms(self, number: int, head: str) -> Iterator[Term]:
+        """The forms of a term; of a class, of each of its nodes: those of this head at least."""
         ...
 
     def same(self, a: int, b: int) -> bool:
@@ -50,7 +49,7 @@ class Single:
 
     dag: Dag
 
-    def forms(self, number: int) -> Iterator[Term]:
+    def forms(self, number: int, head: str) -> Iterator[Term]:
         yield self.dag.terms[number]
 
     def same(self, a: int, b: int) -> bool:
@@ -62,11 +61,11 @@ def matches(p: Pattern, number: int, types: Types, space: Space, given: Binding)
     if isinstance(p, Var):
         known = given.terms.get(p.name)
         if known is None:
-            yield replace(given, terms={**given.terms, p.name: number})
+            yield Binding({**given.terms, p.name: number}, given.indices, given.codes)
         elif space.same(known, number):
             yield given
         return
-    for term in space.forms(number):
+    for term in space.forms(number, pattern_head(p)):
         yield from form_matches(p, term, types, space, given)
 
 
@@ -82,7 +81,7 @@ def form_matches(p: Pattern, term: Term, types: Types, space: Space, given: Bind
                 if bound is not None and const(p.value, DTYPES_BY_CODE[term.code]).bits == term.args[1]:
                     yield bound
         case Apply():
-            if term.name in constructors(p, types):
+            if form_head(term) == p.op:
                 bound = given.code(p.type, term.code, types)
                 if bound is not None:
                     yield from _parts(parts(p), term.children, types, space, bound)
@@ -95,24 +94,25 @@ def form_matches(p: Pattern, term: Term, types: Types, space: Space, given: Bind
             raise AssertionError("a variable has no form")
 
 
-def constructors(p: Pattern, types: Types) -> frozenset[str]:
-    """The constructors that a pattern's root may have."""
+def pattern_head(p: Pattern) -> str:
+    """What tells the forms that a pattern other than a variable may be: the operation, the kind of reduction."""
     match p:
         case Apply():
-            return _op_constructors(p.op, types[p.type])
+            return p.op
         case Reduction():
-            return frozenset((f"R_{p.kind}",))
+            return f"R_{p.kind}"
         case Index():
-            return frozenset(("Ix",))
+            return "Ix"
         case Lit():
-            return frozenset(("Lit",))
+            return "Lit"
         case Var():
-            return frozenset()
+            raise AssertionError("a variable has no form")
 
 
-@cache
-def _op_constructors(op: str, dtypes: tuple[DType, ...]) -> frozenset[str]:
-    return frozenset(op_constructor(OPS[op], t) for t in dtypes)
+def form_head(term: Term) -> str:
+    """The head of the patterns that a form may match."""
+    op = OP_OF_CONSTRUCTOR.get(term.name)
+    return term.name if op is None else op.name
 
 
 def _indexed(index: str, variable: str, given: Binding) -> Iterator[Binding]:
