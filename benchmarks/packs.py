@@ -67,7 +67,7 @@ def row(kernel: Kernel, quick: bool, timed: bool, rounds: int, seconds: float) -
     sizes = case.quick if quick else case.full
     made = found(kernel, sizes)
     sets: dict[str, dict[str, Any]] = {
-        name: {"cycles": result.cycles, "rules": list(result.rules), "same_code_as": made.twin(name)}
+        name: {"cycles": result.cycles, "rules": list(result.provenance), "same_code_as": made.twin(name)}
         for name, result in made.results.items()
     }
     baseline = made.results[DEFAULT].baseline_cycles

@@ -10,7 +10,7 @@ True
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kernel_ir.errors import EquivalenceError
 from kernel_ir.fastmath import flags
@@ -52,6 +52,24 @@ def savings(result: "Result") -> tuple[Saving, ...]:
         before = next(iter(own.values()), before)
     found = [Saving(rule, min(cycles for rules, cycles in forms if rule not in rules) - result.cycles) for rule in chain.rules]
     return tuple(sorted(found, key=lambda s: (-s.cycles, s.rule)))
+
+
+CHEAP: Final = 300
+"""E-nodes in all rounds up to which a chain is found in an instant."""
+
+
+def is_cheap(result: "Result") -> bool:
+    """Whether the result's chain is found already, or will be in an instant: told by counts, so that output does not hang on the clock."""
+    runs = [s for one in result.rounds for s in (one.found.saturation, one.found.selection) if s is not None]
+    return "chain" in result.__dict__ or sum(len(s.frozen.nodes) for s in runs if s.frozen is not None) <= CHEAP
+
+
+def rules_of_chain(result: "Result") -> tuple[str, ...]:
+    """The rules of the result's chain, what saved most first; none where there is no chain."""
+    try:
+        return tuple(one.rule for one in savings(result))
+    except ChainError:
+        return ()
 
 
 def chain_of(result: "Result") -> Chain:

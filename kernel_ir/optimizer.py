@@ -57,9 +57,10 @@ class Result:
     """What `optimize` found.
 
     `cycles` and `baseline_cycles` are the predicted cycles of the result and of the input, on the target at the sizes given.
-    `rules` names the rules that made the result, `candidates` every kernel considered with its predicted cycles,
-    `layouts` the memory order chosen for each `@ any` array. Where a tolerance was given, `refused` holds the cheaper forms
-    that exceed it, and `accuracy` the measured errors of the result and of the original.
+    `rules` names the rules that mattered, `provenance` those that made the chosen terms or found them equal, as the e-graphs tell.
+    `candidates` is every kernel considered with its predicted cycles, `layouts` the memory order chosen for each `@ any` array. Where a
+    tolerance was given, `refused` holds the cheaper forms that exceed it, and `accuracy` the measured errors of the result and of the
+    original.
     """
 
     original: Kernel
@@ -69,7 +70,7 @@ class Result:
     plan: Plan
     cost: Cost
     baseline: Cost
-    rules: tuple[str, ...]
+    provenance: tuple[str, ...]
     rounds: tuple[Round, ...]
     notes: tuple[str, ...] = ()
     budget: ErrorBudget | None = None
@@ -133,9 +134,23 @@ class Result:
 
         return chain_of(self)
 
+    @cached_property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that mattered: those of the chain, what saved most first (`savings` has the cycles); found when first asked for.
+
+        Where no chain is found, or none of its steps needs a rule, what `provenance` says.
+        """
+        from kernel_ir.explain import rules_of_chain
+
+        return rules_of_chain(self) or self.provenance
+
     @property
     def savings(self) -> "tuple[Saving, ...]":
-        """For each rule of the chain the predicted cycles between the result and the cheapest form found that it took no part in."""
+        """For each rule of the chain, what saved most first, the predicted cycles between the result and the cheapest form without it.
+
+        Forms are those that the search considered, the kernel as written among them. Savings overlap: rules that only help together
+        save the same cycles. Raises ChainError where there is no chain.
+        """
         from kernel_ir.explain import savings
 
         return savings(self)
@@ -327,5 +342,5 @@ def _tuned(result: Result, costing: _Costing, made_by: Mapping[Kernel, tuple[str
     found = sorted((pair for kernel in made_by for pair in costing.all(kernel)), key=lambda pair: pair[1].cycles)[:count]
     best, notes = fastest(result.original, [plan for plan, _ in found], result.target, costing.extents, seed)
     plan, predicted = found[best]
-    rules = made_by[plan.kernel]
-    return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, rules=rules, notes=(*result.notes, *notes))
+    named = made_by[plan.kernel]
+    return replace(result, kernel=plan.kernel, plan=plan, cost=predicted, provenance=named, notes=(*result.notes, *notes))

@@ -1,8 +1,9 @@
 """Turns a result into words: a line of summary, an explanation of what was done and why, or JSON."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from kernel_ir.explain import is_cheap, rules_of_chain
 from kernel_ir.fastmath import flags_text
 from rewrites.chain import ChainError
 
@@ -15,19 +16,30 @@ SHOWN: Final = 4
 """Refused forms that a report shows."""
 
 
+_HEADINGS: Final = {"chain": "rules", "terms": "rules of its terms"}
+
+
+def named_rules(result: "Result", proved: bool = True) -> "tuple[tuple[str, ...], Literal['chain', 'terms']]":
+    """The rules that a report names, and whether they are the chain's or (no chain found, or not `proved`) what made the result's terms."""
+    names = rules_of_chain(result) if proved else ()
+    return (names, "chain") if names or not result.provenance else (result.provenance, "terms")
+
+
 def summary(result: "Result") -> str:
     """One line: predicted gain, rules, notes."""
-    rules = f"; rules: {', '.join(result.rules)}" if result.rules else "; nothing cheaper than the kernel as written was found"
+    names, where = named_rules(result, is_cheap(result))
+    rules = f"; {_HEADINGS[where]}: {', '.join(names)}" if names else "; nothing cheaper than the kernel as written was found"
     more = "".join(f"\n  {line}" for line in (*_error_lines(result), *(f"note: {note}" for note in result.notes)))
     return f"{result.original.name}: {_cycles(result)} on {result.target}{rules}{more}"
 
 
 def explanation(result: "Result") -> str:
     """What was tried, what was found, what bounds the result: for people."""
+    names, where = named_rules(result)
     lines = [
         f"{result.original.name} on {result.target}, fast-math {flags_text(result.fast_math)}",
         f"  predicted: {_cycles(result)}",
-        f"  rules: {', '.join(result.rules) or 'none: the kernel as written is the cheapest form found'}",
+        f"  {_HEADINGS[where]}: {', '.join(names) or 'none: the kernel as written is the cheapest form found'}",
     ]
     lines += [f"  {line}" for line in _error_lines(result)]
     lines += [f"  {line}" for line in _chain_lines(result)]
@@ -103,6 +115,7 @@ def _first_statements(kernel: object) -> str:
 
 def result_json(result: "Result", explain: bool = False) -> dict[str, Any]:
     """The documented JSON of one result: no clock in it, so that the same input gives the same bytes. `explain` adds its steps."""
+    names, where = named_rules(result, explain or is_cheap(result))
     return {
         **(_explained_json(result) if explain else {}),
         "name": result.original.name,
@@ -112,7 +125,8 @@ def result_json(result: "Result", explain: bool = False) -> dict[str, Any]:
         "changed": result.kernel != result.original,
         "cycles": result.cycles,
         "baseline_cycles": result.baseline_cycles,
-        "rules": list(result.rules),
+        "rules": list(names),
+        "rules_from": where,
         "candidates": [{"cycles": cycles, "text": str(kernel)} for kernel, cycles in result.candidates],
         "layouts": {name: list(order) for name, order in result.layouts.items()},
         "schedule": [{"what": what, "how": how} for what, how in result.plan.schedule],

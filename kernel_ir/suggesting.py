@@ -56,7 +56,7 @@ class Search:
         stop = saturations[0].stop.value if saturations else ""
         fired = tuple(dict.fromkeys(name for s in saturations for name, _ in s.matches))
         spent, near = tuple(cost_lines(result)), tuple(nearest[:NEAREST])
-        return Found(kernel, result.text, result.baseline_cycles, result.cycles, result.rules, spent, near, stop, fired, result.notes)
+        return Found(kernel, result.text, result.baseline_cycles, result.cycles, result.provenance, spent, near, stop, fired, result.notes)
 
     def base(self) -> tuple[Rule, ...]:
         """All rules that there are before any suggestion."""
