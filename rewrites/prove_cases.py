@@ -1,7 +1,7 @@
-"""Turns a rule into its cases: the truth of each condition that is a variable; each value of a literal held to 0..63 (a shift's count)."""
+"""Turns a rule into its cases: the truth of each condition that is a variable; each value of a literal held to 0..63; each power of two."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -9,7 +9,7 @@ from rewrites.guards import Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
 from rewrites.prove_smt import difference
 from rewrites.prove_terms import Encoding, Unsupported, z3
-from rewrites.prove_unroll import Ground
+from rewrites.prove_unroll import BOOLEAN, Ground
 from rewrites.prove_verdict import Deadline, Outcome
 
 MOST: Final = 64
@@ -28,17 +28,27 @@ def decided(ground: Ground) -> Iterator[Ground]:
 
 
 def case_by_case(ground: Ground, deadline: Deadline) -> Outcome:
-    """The outcome over all values of the first literal that is bounded so; unknown where there is none."""
-    literals = [g.args[0] for g in ground.rule.guards if g.kind == "is_const"]
-    variable = next((v for v in literals if isinstance(v, Var) and _bounded(ground, v)), None)
+    """The outcome over all values of the first variable that has few: a bounded literal, a power of two; unknown where there is none."""
+    variable, numbers = next(_of_few_values(ground), (None, range(0)))
     if variable is None:
         return Outcome("unknown", why="z3 gave up")
-    for number in range(MOST):
+    for number in numbers:
         outcome = difference(_put(ground, {variable.name: number}), deadline)
         if not outcome.proved:
             return outcome if outcome.refuted else Outcome("unknown", why=f"z3 gave up at {variable.name}={number}")
     types = ", ".join(sorted({t.name for t in ground.dtypes.values() if t.is_int}))
     return Outcome("proved", "z3 bit vectors", f"all {types}, one {variable.name} at a time")
+
+
+def _of_few_values(ground: Ground) -> Iterator[tuple[Var, Iterable[int]]]:
+    for g in ground.rule.guards:
+        v = g.args[0] if g.args else None
+        if not isinstance(v, Var) or v.type == BOOLEAN or not ground.dtypes[v.type].is_int:
+            continue
+        if g.kind == "is_const" and _bounded(ground, v):
+            yield v, range(MOST)
+        if g.kind == "pow2":
+            yield v, [2**k for k in range(ground.dtypes[v.type].bits - 1)]
 
 
 def _bounded(ground: Ground, variable: Var) -> bool:

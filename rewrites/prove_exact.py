@@ -12,12 +12,13 @@ from rewrites.pattern import Apply, Lit, Reduction, Var, subpatterns
 from rewrites.prove_cases import case_by_case, decided
 from rewrites.prove_grid import on_grid
 from rewrites.prove_integers import true_of_integers
+from rewrites.prove_joins import same_form
 from rewrites.prove_narrow import in_narrow_types
 from rewrites.prove_regroup import regrouped
 from rewrites.prove_small import exhausted
 from rewrites.prove_smt import chooses_zeros, difference, same_whatever
 from rewrites.prove_terms import COSTLY_FLOAT
-from rewrites.prove_unroll import BOOLEAN, Ground, has_reductions, unrolled
+from rewrites.prove_unroll import BOOLEAN, Ground, has_reductions, impossible, is_inductive, unrolled
 from rewrites.prove_values import assignments
 from rewrites.prove_verdict import Deadline, Outcome
 from rewrites.rule import Rule
@@ -37,6 +38,8 @@ def proof(rule: Rule, deadline: Deadline) -> Outcome:
     found: list[Outcome] = []
     for dtypes, bags in choices:
         for ground in unrolled(rule, dtypes, bags):
+            if has_reductions(rule) and impossible(ground.rule):
+                continue
             found.append(regrouped(ground, deadline) if bags else _one(ground, deadline))
             if not found[-1].proved:
                 return found[-1]
@@ -62,12 +65,17 @@ def summed_up(rule: Rule, found: Iterable[Outcome], *more: str) -> Outcome:
     found = list(found)
     methods = dict.fromkeys(o.method for o in found if o.method)
     domains = dict.fromkeys([*(o.domain for o in found if o.domain), *filter(None, more)])
-    if has_reductions(rule):
+    if is_inductive(rule):
+        domains["reductions of 0 to 2 terms, by induction of any number"] = None
+    elif has_reductions(rule):
         domains["reductions of 0 to 4 terms"] = None
     return Outcome("proved", " + ".join(methods), "; ".join(domains), weight=sum(o.weight for o in found))
 
 
 def _one(ground: Ground, deadline: Deadline) -> Outcome:
+    if ground.where and same_form(ground):
+        types = {ground.dtypes[p.type] for side in (ground.rule.lhs, ground.rule.rhs) for p in subpatterns(side)} - {BOOL}
+        return Outcome("proved", "normal forms", _all(types))
     found: list[Outcome] = []
     for case in decided(ground):
         found.append(_decided(case, deadline))

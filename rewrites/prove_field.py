@@ -189,6 +189,9 @@ def _relu(x: Real) -> Real:
         return x
     if x.is_nonpositive:
         return sp.Integer(0)
+    scaled = sp.cancel(x / LN2)
+    if x.has(LN2) and not scaled.has(LN2):
+        return LN2 * _relu(scaled)
     if x.could_extract_minus_sign():
         return sp.Symbol(f"relu({-x})", nonnegative=True) + x
     return sp.Symbol(f"relu({x})", nonnegative=True)

@@ -8,7 +8,7 @@ all integers, so they cannot make a wrong rule true).
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,9 @@ RESOURCES: Final = 2_500_000
 ATTEMPTS: Final = (("QF_NIA", 0), ("", 0), ("", 1), ("QF_NIA", 2))
 """Logics (z3's own choice: "") and seeds."""
 MOST_LEMMAS: Final = 600
+MOST_GROUPS: Final = 60
+ALONE: Final = 25
+"""Of the resources, the part that a group of lemmas alone may take."""
 MOST_PARTS: Final = 4
 
 
@@ -155,8 +158,10 @@ class _Integers:
                 assert isinstance(n, Var)
                 if n in self.known:
                     raise Unsupported("a chain of multiples")
-                self.known[n] = self.value(d) * self.fresh("m")
-                self.facts.append(self.in_range(self.known[n], self.dtype(n.type)))
+                divisor, m = self.value(d), self.fresh("m")
+                self.known[n] = divisor * m
+                self.facts += [self.in_range(self.known[n], self.dtype(n.type)), divisor != 0]
+                self.divisions[self.known[n].sexpr(), divisor.sexpr()] = _Division(self.known[n], divisor, m, z3.IntVal(0))
 
     def guard(self, g: Guard) -> Term:
         a = g.args[0]
@@ -192,12 +197,12 @@ class _Integers:
             return RING[p.op](*args)
         return _OTHER[p.op](*args)
 
-    def lemmas(self, sides: tuple[Pattern, ...]) -> list[Term]:
-        """Products of inequalities: of each divisor with the remainders' bounds, and with the sign of what is of interest.
+    def lemmas(self, sides: tuple[Pattern, ...]) -> list[list[Term]]:
+        """Products of inequalities: of each divisor with the remainders' bounds, and with the sign of what is of interest, in groups.
 
         Of interest for a divisor n: what stands beside n in a product, and quotients, each added, subtracted or left out.
         """
-        found: list[Term] = []
+        found: list[list[Term]] = []
         divisions = list(self.divisions.values())
         products = [poly for side in sides for x in subpatterns(side) for poly in [self.polynomial(x)]]
         for name, n in {d.divisor.sexpr(): d.divisor for d in divisions}.items():
@@ -205,21 +210,33 @@ class _Integers:
                 continue
             factors = tuple(sorted(_factors(n)))
             beside = dict.fromkeys(c for poly in products for c in (_without(m, factors) for m in poly) if c is not None)
-            others = [_product(c) for c in beside if c] + [d.quotient for d in divisions if d.divisor.sexpr() == name]
+            named = {
+                t.sexpr(): t for t in [*(_product(c) for c in beside if c), *(d.quotient for d in divisions if d.divisor.sexpr() == name)]
+            }
+            others = list(named.values())
             for signs in itertools.product((1, 0, -1), repeat=min(len(others), MOST_PARTS)):
                 if next((s for s in signs if s), 0) != 1:
                     continue
                 t = z3.Sum(*(s * x for s, x in zip(signs, others, strict=False) if s))
+                group: list[Term] = [z3.Implies(t == 0, n * t == 0)]
                 for s in (1, -1):
-                    found += [
+                    group += [
                         z3.Implies(z3.And(s * n > 0, t > 0), s * n * t >= s * n),
                         z3.Implies(z3.And(s * n > 0, t < 0), s * n * t <= -s * n),
                     ]
-                found.append(z3.Implies(t == 0, n * t == 0))
+                found.append(group)
             for d in divisions:
                 bounds = z3.And(n * d.remainder >= 0, n * d.remainder <= n * d.divisor - n)
-                found.append(z3.Implies(z3.And(n > 0, d.divisor > 0), bounds))
-        return found[:MOST_LEMMAS]
+                found.append([z3.Implies(z3.And(n > 0, d.divisor > 0), bounds)])
+        return found
+
+    def times_remainders(self, sides: tuple[Pattern, ...]) -> Iterator[Term]:
+        """Of each (x % n) * y: it is x * y - n * (x // n) * y."""
+        for p in (x for side in sides for x in subpatterns(side) if isinstance(x, Apply) and x.op == "mul"):
+            for a, y in (p.args, p.args[::-1]):
+                if isinstance(a, Apply) and a.op == "mod":
+                    d, factor = self.division(*(self.value(v) for v in a.args)), self.value(y)
+                    yield z3.Implies(d.divisor != 0, d.remainder * factor == d.dividend * factor - d.divisor * d.quotient * factor)
 
     def polynomial(self, p: Pattern) -> dict[tuple[str, ...], int]:
         """The exact value as a sum of products of z3 constants by name; x % n as x - n * (x // n)."""
@@ -240,6 +257,17 @@ class _Integers:
                 return {tuple(sorted(_factors(term))): 1} if not isinstance(p, Lit) else {(): int(p.value)}
 
 
+def _nested(divisions: list[_Division]) -> list[Term]:
+    """Of each (x // d) // m beside x // (d * m): they are equal, x % (d * m) is d * (x // d % m) + x % d, for positive d and m."""
+    found: list[Term] = []
+    for inner, outer, whole in itertools.permutations(divisions, 3):
+        chained = outer.dividend.sexpr() == inner.quotient.sexpr() and whole.dividend.sexpr() == inner.dividend.sexpr()
+        if chained and sorted(_factors(whole.divisor)) == sorted([*_factors(inner.divisor), *_factors(outer.divisor)]):
+            equal = z3.And(outer.quotient == whole.quotient, whole.remainder == inner.divisor * outer.remainder + inner.remainder)
+            found.append(z3.Implies(z3.And(inner.divisor > 0, outer.divisor > 0), equal))
+    return found
+
+
 def _factors(term: Term) -> list[str]:
     """Names of the factors of a product."""
     return [f for x in term.children() for f in _factors(x)] if z3.is_mul(term) else [term.sexpr()]
@@ -256,7 +284,8 @@ def _without(monomial: tuple[str, ...], factors: tuple[str, ...]) -> tuple[str, 
 
 
 def _product(names: tuple[str, ...]) -> Term:
-    return z3.Product(*(z3.Int(n.strip("|")) for n in names))
+    first, *rest = (z3.Int(n.strip("|")) for n in names)
+    return z3.Product(first, *rest) if rest else first
 
 
 def _added(a: Mapping[tuple[str, ...], int], b: Mapping[tuple[str, ...], int], sign: int) -> dict[tuple[str, ...], int]:
@@ -291,17 +320,26 @@ def true_of_integers(ground: Ground, deadline: Deadline, resources: int = RESOUR
         worker.multiples()
         guards = [worker.guard(g) for g in rule.guards]
         left, right = worker.value(rule.lhs), worker.value(rule.rhs)
-        lemmas = worker.lemmas((rule.lhs, rule.rhs))
+        groups = worker.lemmas((rule.lhs, rule.rhs))
     except (Unsupported, KeyError) as missing:
         return Outcome("unknown", why=f"no translation of {missing}")
-    question = z3.Solver()
-    question.add(*guards, *worker.facts, *lemmas, left != right)
+    facts = [*guards, *worker.facts, *worker.times_remainders((rule.lhs, rule.rhs)), *_nested(list(worker.divisions.values()))]
+    for group in groups[:MOST_GROUPS]:
+        if len(group) > 1 and _unsatisfiable(_text(*facts, *group, left != right), "", 0, resources // ALONE, deadline):
+            return Outcome("proved")
+    question = _text(*facts, *[lemma for group in groups for lemma in group][:MOST_LEMMAS], left != right)
     for logic, seed in ATTEMPTS:
-        if _unsatisfiable(question.to_smt2(), logic, seed, resources, deadline):
+        if _unsatisfiable(question, logic, seed, resources, deadline):
             return Outcome("proved")
         if deadline.passed:
             break
     return Outcome("unknown", why="z3 gave up")
+
+
+def _text(*facts: Term) -> str:
+    solver = z3.Solver()
+    solver.add(*facts)
+    return solver.to_smt2()
 
 
 def _unsatisfiable(text: str, logic: str, seed: int, resources: int, deadline: Deadline) -> bool:

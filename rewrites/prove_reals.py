@@ -5,18 +5,17 @@ of functions; that a function matters to the proof is checked. `arcp`: the algeb
 once each fma is a product and a sum. A variable that stands outside of all functions may vanish under `reassoc` alone.
 """
 
-import operator
 from dataclasses import replace
-from typing import Final
 
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
-from rewrites.pattern import Apply, Lit, Pattern, Reduction, Var, parts, variables
+from rewrites.pattern import Apply, Pattern, Reduction, Var, parts, variables
 from rewrites.prove_exact import proof as exact_proof
 from rewrites.prove_exact import summed_up
 from rewrites.prove_field import identical
+from rewrites.prove_joins import same_form
 from rewrites.prove_points import at_points
-from rewrites.prove_unroll import unrolled
+from rewrites.prove_unroll import impossible, unrolled
 from rewrites.prove_values import assignments
 from rewrites.prove_verdict import EXCLUSIONS, Deadline, Outcome
 from rewrites.rule import Rule
@@ -34,7 +33,7 @@ def proof(rule: Rule, deadline: Deadline) -> Outcome:
         lost = sorted(_outside(rule.lhs) - set(variables(rule.rhs)))
         if lost:
             return Outcome("unknown", why=f"{', '.join(lost)} cancels, which needs reassoc")
-    if rule.needs - EXCLUSIONS == {Flag.CONTRACT}:
+    if set(rule.needs - EXCLUSIONS) == {Flag.CONTRACT}:
         unfused = replace(rule, lhs=_unfused(rule.lhs), rhs=_unfused(rule.rhs), needs=rule.needs & EXCLUSIONS)
         outcome = exact_proof(unfused, deadline)
         return outcome if outcome.proved else Outcome("unknown", why="more changes than one rounding of a product and a sum: reassoc")
@@ -52,7 +51,10 @@ def _symbolic(rule: Rule, deadline: Deadline, functions: bool, sums: bool) -> Ou
     count = 0
     for dtypes in assignments(rule):
         for ground in unrolled(rule, dtypes):
-            if _impossible(ground.rule):
+            if impossible(ground.rule):
+                continue
+            if ground.where and Flag.REASSOC in rule.needs and same_form(ground, real=True):
+                count += 1
                 continue
             outcome = identical(ground, deadline, functions, sums)
             if not outcome.proved:
@@ -60,15 +62,6 @@ def _symbolic(rule: Rule, deadline: Deadline, functions: bool, sums: bool) -> Ou
                 return Outcome("unknown", why=outcome.why + at)
             count += 1
     return Outcome("proved", "sympy", "the reals") if count else Outcome("unknown", why="no range is small enough to be unrolled")
-
-
-_HOLDS: Final = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne}
-
-
-def _impossible(rule: Rule) -> bool:
-    """Whether a guard is false of the ranges that the rule was unrolled to."""
-    known = [(g.kind, [a.value for a in g.args if isinstance(a, Lit)]) for g in rule.guards if g.kind in _HOLDS]
-    return any(len(values) == 2 and not _HOLDS[kind](*values) for kind, values in known)
 
 
 def _unfused(p: Pattern) -> Pattern:

@@ -5,6 +5,7 @@ on is what `dependence` says: the indices of every reduction that it stands in o
 """
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
 from rewrites.guards import Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns
+from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, parts, subpatterns
 from rewrites.prove_meaning import over_nothing
 from rewrites.prove_values import bound_variables, dependence
 from rewrites.rule import Rule
@@ -41,6 +42,46 @@ def has_reductions(rule: Rule) -> bool:
     return any(isinstance(p, Reduction) for side in (rule.lhs, rule.rhs) for p in subpatterns(side))
 
 
+_HOLDS: Final = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne}
+
+
+def impossible(rule: Rule) -> bool:
+    """Whether a guard is false of the ranges that the rule was unrolled to."""
+    known = [(g.kind, [a.value for a in g.args if isinstance(a, Lit)]) for g in rule.guards if g.kind in _HOLDS]
+    return any(len(values) == 2 and not _HOLDS[kind](*values) for kind, values in known)
+
+
+def is_inductive(rule: Rule) -> bool:
+    """Whether two terms prove as many as one likes: max(i: F(f)) against F(max(i: f)), with min in either place or not.
+
+    The max of the first terms is one of them, so what holds of each term holds of it, and it may stand for them all.
+    """
+    for outer, other in ((rule.lhs, rule.rhs), (rule.rhs, rule.lhs)):
+        inner = [p for p in subpatterns(other) if isinstance(p, Reduction)]
+        if not isinstance(outer, Reduction) or len(inner) != 1 or {outer.kind, inner[0].kind} - {"max", "min"}:
+            continue
+        body, term = outer.bodies[0], inner[0].bodies[0]
+        if not isinstance(term, Var) or (outer.index, outer.lo, outer.hi) != (inner[0].index, inner[0].lo, inner[0].hi):
+            continue
+        inside = [p for p in subpatterns(body) if not isinstance(p, Apply | Lit)]
+        depends = dependence(rule)
+        bounds = {p.name for b in (outer.lo, outer.hi) for p in subpatterns(b) if isinstance(p, Var)}
+        beside = [p.name for p in _outside(other, inner[0]) if isinstance(p, Var)]
+        varying = {p.name for p in inside if isinstance(p, Var) and depends.get(p.name)}
+        alone = varying == {term.name} and term.name not in beside and not bounds & {*beside, *(getattr(p, "name", "") for p in inside)}
+        if alone and all(isinstance(p, Var) for p in inside) and set(depends[term.name]) == {outer.index}:
+            return True
+    return False
+
+
+def _outside(p: Pattern, hole: Reduction) -> Iterator[Pattern]:
+    """The nodes of a pattern that are not of the given reduction."""
+    if p is not hole:
+        yield p
+        for part in parts(p):
+            yield from _outside(part, hole)
+
+
 def unrolled(rule: Rule, dtypes: Mapping[int, DType], unordered: bool = False) -> Iterator[Ground]:
     """The rule for each choice of bounds from 0 to 4 (each empty range, and up to 9 elements of nested ones); itself if it has none.
 
@@ -52,7 +93,8 @@ def unrolled(rule: Rule, dtypes: Mapping[int, DType], unordered: bool = False) -
     names = sorted(bound_variables(rule))
     # The first term's number matters only where an index is used as a value or a range is given in full.
     plain = not any(isinstance(p, Index) for p in _patterns(rule)) and all(n.endswith((".lo", ".hi")) for n in names)
-    choices = [range(1) if plain and n.endswith(".lo") else range(MOST_TERMS + 1) for n in names]
+    most = 2 if is_inductive(rule) else MOST_TERMS
+    choices = [range(1) if plain and n.endswith(".lo") else range(most + 1) for n in names]
     dtypes = {BOOLEAN: BOOL, **dtypes}
     worker = _Unroller(dependence(rule), dtypes, unordered)
     for values in itertools.product(*choices):
