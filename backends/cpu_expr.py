@@ -69,7 +69,7 @@ class Expressions:
         """An element as it is read or assigned. Fields of a structure (constants along the last dimension, whose extent is one) are
         found by their distance from the array's start: LLVM then knows their stride, and loads whole vectors of structures."""
         order = self.buffers[array].order
-        fields = len(order) > 1 and isinstance(indices[order[-1]], Const) and isinstance(self.buffers[array].shape[order[-1]], Const)
+        fields = len(indices) > 1 and isinstance(indices[order[-1]], Const) and isinstance(self.buffers[array].shape[order[-1]], Const)
         if not fields:
             return f"{array}[{self.subscript(array, indices)}]"
         self.flat[array] = None

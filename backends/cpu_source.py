@@ -24,6 +24,7 @@ from backends.cpu_pieces import (
     product_text,
     stored_text,
 )
+from backends.cpu_sweeps import Sweeps, offset, sweeps
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
@@ -48,6 +49,8 @@ from kernel_ir.walk import subtrees
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
+FEW_PARTS: Final = 4
+"""Threads up to which one of them does the rows between all shares: to wake the others takes longer."""
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 LLVM_FLAGS: Final = ("contract", "nsz")
@@ -92,7 +95,17 @@ class _Module:
     def _steps(self, steps: tuple[Step, ...], names: dict[str, None], python: bool) -> list[str]:
         """Calls of the steps, in order; what they pass is added to `names`."""
         calls: list[str] = []
-        for step in steps:
+        done: Step | None = None
+        for step, after in zip(steps, (*steps[1:], None), strict=True):
+            if step is done:
+                continue
+            both = sweeps(step, after, self.buffers) if after is not None else None
+            if both is not None:
+                done = after
+                arguments = self._sweeps(both)
+                names.update(dict.fromkeys(arguments))
+                calls.append(f"{both.first.name}_{both.second.name}({', '.join(arguments)})")
+                continue
             match step:
                 case RepeatLaunch():
                     calls += self._repeat(step, names)
@@ -149,6 +162,73 @@ class _Module:
         for call in calls:
             printer.line(call)
         return f"def launch({', '.join(parameters)}):\n" + "\n".join(printer.lines) + "\n"
+
+    # -- two launches as one pass
+
+    def _sweeps(self, both: Sweeps) -> list[str]:
+        """Adds the functions of two sweeps: the rows of each, a thread's share of both, the rows between shares."""
+        e = Expressions(self.buffers, self.flags)
+        launches = (both.first, both.second)
+        names = [self._arguments(launch, {}) for launch in launches]
+        for launch, loop, taken in zip(launches, both.loops, names, strict=True):
+            self._rows(launch, loop, taken)
+        every = list(dict.fromkeys(name for taken in names for name in taken))
+        name, reach = f"{both.first.name}_{both.second.name}", both.reach
+        one, two = (", ".join(["", *taken]) for taken in names)
+        rows = extent_text(both.loops[0], e)
+        share = f"    first, last = part * ({rows}) // parts, (part + 1) * ({rows}) // parts"
+        serial = f'@njit(error_model="numpy", cache=CACHE)\ndef {name}_'
+        given = ", ".join(["part", "parts", *every])
+        self.functions.append(f"""{serial}part({given}):
+    # {both.second.name} stays behind {both.first.name}: one pass over memory, not two
+{share}
+    for at in range(first, last):
+        {both.first.name}_rows(at, at + 1{one})
+        if at >= first + {2 * reach}:
+            {both.second.name}_rows(at - {reach}, at - {reach} + 1{two})
+""")
+        self.functions.append(f"""{serial}edges({given}):
+    # rows that need those of another thread
+{share}
+    {both.second.name}_rows(first, min(first + {reach}, last){two})
+    {both.second.name}_rows(max(last - {reach}, first + {reach}), last{two})
+""")
+        work = " * ".join(str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in deepest(both.first.body))
+        theirs = ", ".join(["int64(part)", "parts", *every])
+        self.functions.append(f"""@njit(parallel=True, error_model="numpy", cache=CACHE)
+def {name}({", ".join(["parts", *every])}):
+    if {work} < {SERIAL_BELOW}:
+        parts = 1
+    if parts == 1:
+        {name}_part({theirs.replace("part", "0", 1)})
+    else:
+        for part in prange(parts):
+            {name}_part({theirs})
+    if parts <= {FEW_PARTS}:
+        for part in range(parts):
+            {name}_edges({theirs})
+    else:
+        for part in prange(parts):
+            {name}_edges({theirs})
+""")
+        self.used |= e.used
+        return ["parts", *every]
+
+    def _rows(self, launch: Launch, loop: Loop, names: list[str]) -> None:
+        """The function that runs some rows of a launch."""
+        e = Expressions(self.buffers, self.flags)
+        printer = Printer()
+        printer.line("restrict()")
+        if computes(launch):
+            printer.line(f"{e.helper('wide')}()")
+        start = offset(loop.lo, e.inner(loop.lo))
+        printer.line(f"for {loop.index} in range(low{start}, high{start}):")
+        printer.depth += 1
+        Body(e, printer, self.flags, frozenset()).nodes(loop.body)
+        self.used |= e.used
+        flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in e.flat]
+        head = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_rows({", ".join(["low", "high", *names])}):\n'
+        self.functions.append(head + "\n".join([*flat, *printer.lines]) + "\n")
 
     # -- one launch as two functions
 

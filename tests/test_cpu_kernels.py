@@ -29,6 +29,9 @@ EDGES = {
     "fields": "kernel fields(x: u8[R, C, 3], inout p: f32[N, 4] @ any, h: f16[N, 2]) -> (y: f32[R, C], o: i32[N, 2]) {\n"
     "  y[r, c] = f32(x[r, c, 2]) - f32(x[r, C - 1 - c, 0])\n  p[i, 3] = p[i, 3] + 2.0 * p[i, 1] for i in 0..N\n"
     "  o[i, 1] = i32(h[i, 1])\n  o[i, 0] = i32(h[N - 1 - i, 0])\n}",
+    "sweeps": "kernel sweeps(inout a: f32[N, M], inout b: f32[N, M], steps: i64) where N >= 5 {\n  repeat steps {\n"
+    "    b[i, j] = a[i - 2, j] + a[i + 1, j] for i in 2..N-2, j in 0..M\n"
+    "    a[i, j] = b[i - 1, j] - b[i + 2, j] for i in 2..N-2, j in 0..M\n  }\n}",
     "argmax": "kernel am(x: f32[R, C]) -> (k: i64[R]) where C >= 1 { k[r] = argmax(c: x[r, c]) }",
 }
 
