@@ -67,11 +67,16 @@ def read(book: Path) -> dict[str, Certificate]:
     path = path_of(book)
     try:
         rows: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))
-        return {name: Certificate(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for name, row in rows.items()}
+        return {name: _certificate(row) for name, row in rows.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise RuleError(f"cannot read the certificates {path}: {error}", hint=f"delete the file, then `{command(book)}`") from None
+
+
+def _certificate(row: dict[str, Any]) -> Certificate:
+    lists: dict[str, Any] = {name: tuple(row[name]) for name in ("spare", "open")}
+    return Certificate(**{**row, **lists})
 
 
 def text_of(certificates: Mapping[str, Certificate]) -> str:

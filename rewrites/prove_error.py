@@ -40,7 +40,8 @@ class Interval:
         for sign in (1, -1):
             low, high = (self.lo, self.hi) if sign > 0 else (-self.hi, -self.lo)
             if high >= 0:
-                yield *(int(np.float32(max(v, 0.0)).view(np.uint32)) for v in (low, high)), sign
+                first, last = (int(np.float32(max(v, 0.0)).view(np.uint32)) for v in (low, high))
+                yield first, last, sign
 
     @property
     def count(self) -> int:

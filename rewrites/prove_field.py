@@ -8,12 +8,12 @@ values, and nothing more. So are the functions, unless the rule may use their la
 
 import itertools
 import math
-import operator
+import operator as untyped_operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import sympy as untyped_sympy
+import sympy as untyped_sympy  # pyright: ignore[reportMissingTypeStubs]
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
@@ -24,6 +24,7 @@ from rewrites.prove_unroll import BOOLEAN, Ground
 from rewrites.prove_verdict import Deadline, Outcome
 
 sp: Any = untyped_sympy
+operator: Any = untyped_operator
 Real = Any  # a sympy expression
 
 MOST_CASES: Final = 64
@@ -392,12 +393,11 @@ def identical(ground: Ground, deadline: Deadline, functions: bool, sums: bool = 
     """Whether the sides are equal over the reals in every case. It proves or gives up."""
     rule = ground.rule
     names = sorted({p.name for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Var) and _is_float(p, ground)})
-    positive = {n for g in rule.guards for n in _positive(g)}
-    if len(set(names) - positive) > 6 or not functions:
+    positive: set[str] = {n for g in rule.guards for n in _positive(g)}
+    signed = any(_signed(p, ground) for side in (rule.lhs, rule.rhs) for p in subpatterns(side))
+    if not signed and (len(set(names) - positive) > 6 or not functions):
         # Without laws of functions a sign matters to abs and comparisons alone, which then stay atoms.
-        positive = positive | (
-            set(names) if not any(_signed(p, ground) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)) else set()
-        )
+        positive |= set(names)
     found = _in_all(ground, names, positive, functions, sums, False, deadline)
     if found.proved or not any(_extreme(p) for side in (rule.lhs, rule.rhs) for p in subpatterns(side)):
         return found

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 
 from rewrites.prove import SECONDS, check_rule
 from rewrites.prove_verdict import Verdict
@@ -30,7 +31,8 @@ def verdicts(rules: Sequence[Rule], jobs: int, seconds: float = SECONDS) -> Gene
         for done in as_completed(waiting):
             yield waiting[done], *done.result()
     finally:
-        processes = list((getattr(pool, "_processes", None) or {}).values())
+        running: dict[int, BaseProcess] = getattr(pool, "_processes", None) or {}
+        processes = list(running.values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()

@@ -52,7 +52,7 @@ def _exhausted(ground: Ground, names: list[str], logical: list[str], deadline: D
     every = np.arange(-128, 128).astype(np.int8)
     dtypes = {t: BOOL if d is BOOL else I8 for t, d in ground.dtypes.items()}
     inner, outer = names[-INNER:], names[:-INNER]
-    mesh = np.meshgrid(*[every] * len(inner), indexing="ij") if inner else []
+    mesh: list[Any] = np.meshgrid(*[every] * len(inner), indexing="ij") if inner else []
     flat = {n: m.ravel() for n, m in zip(inner, mesh, strict=True)}
     for truth in itertools.product((False, True), repeat=len(logical)):
         for chosen in itertools.product(every, repeat=len(outer)):

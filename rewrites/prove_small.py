@@ -8,7 +8,7 @@ Figueroa 1995), is rounded once to the format. A value is held as its code, so t
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ def encoded(x: Array, form: Format) -> Array:
 def table(op: str, form: Format, minus: bool = False) -> Array:
     """The results of a one- or two-argument operation for all codes: codes, or truth values. `minus`: min and max of two zeros give -0."""
     x = values(form)
-    args = (x,) if OPS[op].arity == 1 else tuple(np.meshgrid(x, x, indexing="ij"))
+    args: list[Array] = [x] if OPS[op].arity == 1 else np.meshgrid(x, x, indexing="ij")
     with np.errstate(all="ignore"):
         result = np.asarray(OPS[op].numpy(*args))
     if op in ("min", "max", "fmin", "fmax"):
@@ -156,7 +156,7 @@ class _Point:
             return _GUARDS[g.kind](x)
         assert isinstance(g.args[1], Lit)
         bound = float(g.args[1].value)
-        holds = OPS[g.kind].numpy(x, bound)
+        holds: Array = OPS[g.kind].numpy(x, bound)
         return holds if bound == 0 else holds | np.isnan(x)
 
 
@@ -165,13 +165,29 @@ def _power_of_two(x: Array) -> Array:
     return (np.abs(np.frexp(x)[0]) == 0.5) & (np.abs(np.log2(np.abs(np.where(x == 0, 1, x)))) <= 1)
 
 
-_GUARDS: Final = {
+def _nonneg(x: Array) -> Array:
+    return ~(x < 0)
+
+
+def _positive(x: Array) -> Array:
+    return x > 0
+
+
+def _nonzero(x: Array) -> Array:
+    return x != 0
+
+
+def _notnan(x: Array) -> Array:
+    return ~np.isnan(x)
+
+
+_GUARDS: Final[dict[str, Callable[[Array], Array]]] = {
     "pow2": _power_of_two,
-    "nonneg": lambda x: ~(x < 0),
-    "positive": lambda x: x > 0,
-    "nonzero": lambda x: x != 0,
+    "nonneg": _nonneg,
+    "positive": _positive,
+    "nonzero": _nonzero,
     "finite": np.isfinite,
-    "notnan": lambda x: ~np.isnan(x),
+    "notnan": _notnan,
 }
 
 

@@ -3,12 +3,12 @@
 Functions that are not correctly rounded (`exp`, `sin` …) become uninterpreted: of equal arguments equal results, and no more.
 """
 
-import operator
+import operator as untyped_operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import z3 as untyped_z3
+import z3 as untyped_z3  # pyright: ignore[reportMissingTypeStubs]
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
@@ -17,6 +17,7 @@ from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatter
 from rewrites.prove_unroll import BOOLEAN
 
 z3: Any = untyped_z3
+operator: Any = untyped_operator
 Term = Any  # a z3 expression: its stubs know too little of them
 
 FORMATS: Final = {"f16": (5, 11), "bf16": (8, 8), "f32": (8, 24), "f64": (11, 53)}
