@@ -11,16 +11,45 @@ from rewrites.terms import Dag, Term
 ENDLESS: Final = 10**9
 
 
-def instances(graphs: Sequence[Frozen], dag: Dag) -> list[int]:
-    """The numbers of the terms; where a later graph holds what an earlier one holds, both have the same least term for it."""
+def instances(graphs: Sequence[Frozen], dag: Dag, near: Sequence[int] | None = None) -> list[int]:
+    """The numbers of the terms; where a later graph holds what an earlier one holds, both have the same least term for it.
+
+    With `near`, only of nodes in the classes of these terms and all below them, and in the classes of those nodes' parts.
+    """
     found: dict[int, int] = {}
     for graph in graphs:
         least = _least_terms(graph, found, dag)
-        for node, home in zip(graph.nodes, graph.classes, strict=True):
+        nodes = list(zip(graph.nodes, graph.classes, strict=True))
+        if near is not None:
+            kept = _homes(graph, near, dag)
+            kept |= {c for node, home in nodes if home in kept for c in node.children}
+            nodes = [(node, home) for node, home in nodes if home in kept]
+        for node, home in nodes:
             number = _over(node, least, dag)
             if number is not None:
                 found.setdefault(number, least[home])
     return list(found)
+
+
+def _homes(graph: Frozen, numbers: Sequence[int], dag: Dag) -> set[int]:
+    """The classes of terms, and of all below them, that the graph holds."""
+    index = dict(zip(graph.nodes, graph.classes, strict=True))
+    homes: dict[int, int] = {}
+    seen: set[int] = set()
+
+    def visit(number: int) -> None:
+        seen.add(number)
+        for child in dag.terms[number].children:
+            if child not in seen:
+                visit(child)
+        key = _with_parts(dag.terms[number], homes)
+        if key is not None and key in index:
+            homes[number] = index[key]
+
+    for number in numbers:
+        if number not in seen:
+            visit(number)
+    return set(homes.values())
 
 
 def _least_terms(graph: Frozen, known: Mapping[int, int], dag: Dag) -> dict[int, int]:
@@ -35,12 +64,18 @@ def _least_terms(graph: Frozen, known: Mapping[int, int], dag: Dag) -> dict[int,
     return least
 
 
-def _over(node: Term, least: Mapping[int, int], dag: Dag) -> int | None:
-    """The node's term over these terms of its parts."""
-    if any(c not in least for c in node.children):
+def _over(node: Term, parts: Mapping[int, int], dag: Dag) -> int | None:
+    """The number of the node's term over these parts; None where one is missing."""
+    term = _with_parts(node, parts)
+    return None if term is None else dag.add(term.name, *term.args)
+
+
+def _with_parts(node: Term, parts: Mapping[int, int]) -> Term | None:
+    """The node over these for its parts; None where one is missing."""
+    if any(c not in parts for c in node.children):
         return None
     columns = zip(node.args, SIGNATURES[node.name], strict=True)
-    return dag.add(node.name, *[least[int(a)] if sort == "E" else a for a, sort in columns])
+    return Term(node.name, tuple([parts[int(a)] if sort == "E" else a for a, sort in columns]))
 
 
 def _least_sizes(graph: Frozen) -> list[int]:

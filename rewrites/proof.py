@@ -1,8 +1,8 @@
 """Turns two equal terms of a saturated e-graph into the steps that lead from one to the other.
 
 The rules run again on plain terms that remember why they are equal (congruence.py): on one term of each node of the saturated graphs
-(instances.py), start and end. Nothing that the graphs do not hold is made, and every guard is judged anew, from the terms alone. Of all
-the equations that hold then, the fewest that will do are taken (shortest.py).
+(instances.py), near start and end or all. Nothing that the graphs do not hold is made, and every guard is judged anew, from the terms
+alone. Of all the equations that hold then, the fewest that will do are taken (shortest.py).
 """
 
 import itertools
@@ -65,14 +65,16 @@ def _directions(rules: Sequence[Rule]) -> list[_Direction]:
 
 def proof(known: Known, graphs: Sequence[Frozen], goals: Sequence[tuple[int, int]], rules: Sequence[Rule]) -> tuple[Rewrite, ...]:
     """The steps that turn the first term of each goal, in order, into the second; raises NoProof where these rules do not do it."""
-    search = _Search(known, Classes(known.dag), _directions(rules), goals)
-    search.begin(graphs)
-    for _ in range(ROUNDS):
-        if search.done or not search.round():
-            break
-    if not search.done:
-        raise NoProof
-    return tuple(_Flattening(Proofs(search.classes)).steps(goals))
+    ends = list(itertools.chain(*goals))
+    for near in (ends, None):  # what lies about start and end suffices nearly always
+        search = _Search(known, Classes(known.dag), _directions(rules), goals)
+        search.begin(instances(graphs, known.dag, near))
+        for _ in range(ROUNDS):
+            if search.done or not search.round():
+                break
+        if search.done:
+            return tuple(_Flattening(Proofs(search.classes)).steps(goals))
+    raise NoProof
 
 
 @dataclass(slots=True)
@@ -97,9 +99,12 @@ class _Search:
         """Whether two terms are known to be equal."""
         return self.classes.find(a) == self.classes.find(b)
 
-    def begin(self, graphs: Sequence[Frozen]) -> None:
-        """Adds start and end, what the graphs hold, and what the kernel's facts say."""
-        for number in (*itertools.chain(*self.goals), *instances(graphs, self.known.dag)):
+    def begin(self, held: Sequence[int]) -> None:
+        """Adds what the graphs hold, start and end, and what the kernel's facts say.
+
+        Start and end come last: rules match the first term of each form, and proofs are shorter where that is over least terms.
+        """
+        for number in (*held, *itertools.chain(*self.goals)):
             self.classes.add(number)
         for fact in self.known.facts:
             if fact.name == "union":

@@ -31,6 +31,7 @@ class Proofs:
 
     classes: Classes
     _costs: dict[int, int] = field(default_factory=dict[int, int])
+    _weights: dict[int, int] = field(default_factory=dict[int, int])
     _paths: dict[tuple[int, int, int], list[Edge]] = field(default_factory=dict[tuple[int, int, int], list[Edge]])
     _weighed: int = 0
 
@@ -58,7 +59,7 @@ class Proofs:
                 continue
             self._weighed += 1
             parts = self.differing(link.one, link.two)
-            self._costs[time] = sum(self._cost(edge) for _, x, y in parts for edge in self.path(x, y, time))
+            self._costs[time] = self._weights[time] = sum(self._cost(edge) for _, x, y in parts for edge in self.path(x, y, time))
             news = True
         return news
 
@@ -96,8 +97,12 @@ class Proofs:
         return found[::-1]
 
     def _weight(self, time: int) -> int:
-        link = self.classes.links[time]
-        return 1 if link.reason.rule else self._costs.get(time) or len(self.differing(link.one, link.two))
+        """The cost of a link, or what it is at least."""
+        found = self._weights.get(time)
+        if found is None:
+            link = self.classes.links[time]
+            found = self._weights[time] = 1 if link.reason.rule else len(self.differing(link.one, link.two))
+        return found
 
     def _edges(self, a: int, links: list[int]) -> list[Edge]:
         """The links, directed; what congruence does in a row is one edge."""
