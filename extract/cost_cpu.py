@@ -124,7 +124,7 @@ class _Walker:
         lo, hi = number(loop.lo, self.sizes), number(loop.hi, self.sizes)
         extent = max(0, -(-(hi - lo) // loop.step))
         inner = not any(isinstance(n, Loop | FoldLoop | Tile) for n in loop.body)
-        vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL)
+        vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL) and not self._called(loop.body)
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
         if free(loop.lo) & {index for index, _ in loops}:
@@ -138,6 +138,11 @@ class _Walker:
             del self.sizes[loop.index]
         else:
             self.sizes[loop.index] = kept
+
+    def _called(self, body: Nodes) -> bool:
+        """Whether a body calls a function that has no vector form."""
+        values = (x for node in body for top in expressions_of(node) for x in subtrees(top))
+        return any(isinstance(x, Call) and x.dtype.is_float and x.op in self.machine.scalar for x in values)
 
     def _tile(self, tile: Tile, times: float, loops: tuple[tuple[str, int], ...]) -> None:
         """A tile's work: one instruction a vector, what rows or columns share loaded once for all of them."""
@@ -202,7 +207,9 @@ class _Walker:
             case Call():
                 lanes = self.machine.lanes(e.args[0].dtype) if vector else 1
                 cycles = self.machine.instruction_cycles(OPS[e.op].unit, e.args[0].dtype)
-                if OPS[e.op].unit is Unit.IDIV:
+                if e.op in self.machine.scalar and e.dtype.is_float:
+                    cycles, lanes = self.machine.scalar[e.op], 1
+                elif OPS[e.op].unit is Unit.IDIV:
                     cycles, lanes = cycles / self.machine.lanes(e.dtype), 1
                 self.count.add(OPS[e.op].unit.name, times * cycles / lanes)
             case Load():

@@ -29,7 +29,8 @@ class Machine:
     `throughput` the reciprocal throughput in cycles of one vector instruction by unit and dtype name; `latency` cycles between
     dependent additions; `levels` nearest first (on a CPU the last one's bytes a cycle are all cores' together);
     `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
-    inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory).
+    inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory); `scalar` the cycles of functions
+    that have no vector form, one element at a time: a loop with one of them is no vector loop.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Machine:
     throughput: Mapping[tuple[Unit, str], float] = field(repr=False)
     levels: tuple[Level, ...] = ()
     extra: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
+    scalar: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
 
     def lanes(self, dtype: DType) -> int:
         """Elements of one vector instruction; bool goes by bytes of the comparison that made it, taken as 32 bits."""
@@ -65,6 +67,8 @@ class Machine:
         """
         if op == "load":
             return dtype.itemsize / self.levels[0].bytes_per_cycle
+        if op in self.scalar and dtype.is_float:
+            return self.scalar[op]
         row = OPS[op]
         return self.instruction_cycles(row.unit, dtype) / self.lanes(dtype)
 
@@ -87,7 +91,8 @@ def load_machine(name: str) -> Machine:
     cycles = {(Unit[unit], dtype): float(value) for dtype, row in data["cycles"].items() for unit, value in row.items()}
     levels = tuple(Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"])) for row in data["levels"])
     extra = {key: float(value) for key, value in data.get("extra", {}).items()}
-    return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra)
+    scalar = {key: float(value) for key, value in data.get("scalar", {}).items()}
+    return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra, scalar=scalar)
 
 
 def machine_text(name: str) -> str:

@@ -93,6 +93,20 @@ def test_renamed_parameters_keep_their_keywords() -> None:
     assert compiled(plans(kernel)[0], target("cpu"))(float32=x, at=x).shape == (3,)
 
 
+def test_functions_without_a_vector_form_cost_as_much() -> None:
+    from backends.cpu_expr import MATH
+    from backends.vector_math import VECTOR
+
+    machine = load_machine("cpu")
+    assert set(machine.scalar) == MATH - {op for op, _ in VECTOR}
+    kernels = kir.parse(
+        "kernel a(x: f32[N]) -> (y: f32[N]) { y[i] = log1p(x[i]) }\nkernel b(x: f32[N]) -> (y: f32[N]) { y[i] = log(1.0 + x[i]) }"
+    )
+    sizes = {"N": 1 << 20}
+    slow, fast = (min(cost(p, machine, sizes).cycles for p in plans(k, machine, sizes)) for k in kernels.values())
+    assert slow > 2.0 * fast
+
+
 def test_memory_of_a_result_is_reused_once_nobody_holds_it():
     module = kir.parse("kernel k(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] + 1.0 }")
     function = kir.optimize(module["k"], target="cpu").compile(check=False)
