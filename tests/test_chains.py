@@ -10,6 +10,7 @@ import pytest
 import kernel_ir as kir
 from kernel_ir.cli import main
 from kernel_ir.explain import chain_json, chains_of
+from kernel_ir.report import result_json, summary
 from rewrites.chain import Chain
 from tests.conftest import PUBLIC, kernel
 
@@ -188,6 +189,27 @@ def test_savings_are_of_the_chain() -> None:
     result = kir.optimize(kernel("softmax"), target="cpu", fast_math=USUAL, check=False)
     assert {one.rule for one in result.savings} == set(result.chain.rules)
     assert all(0 <= one.cycles <= result.baseline_cycles - result.cycles for one in result.savings)
+
+
+def test_rules_are_those_of_the_chain() -> None:
+    result = kir.optimize(kernel("softmax"), target="cpu", fast_math=USUAL, check=False)
+    assert result.rules == tuple(one.rule for one in result.savings)
+    assert "online_softmax_one" in result.rules
+    told = result_json(result)
+    assert told["rules"] == list(result.rules)
+    assert told["rules_from"] == "chain"
+    assert f"; rules: {', '.join(result.rules)}" in summary(result)
+
+
+def test_without_a_chain_rules_are_those_of_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(result: kir.Result) -> Chain:
+        raise kir.ChainError(f"{result.original.name}: none")
+
+    monkeypatch.setattr("kernel_ir.explain.chain_of", none)
+    result = kir.optimize(kernel("softmax"), target="cpu", fast_math=USUAL, check=False)
+    assert result.rules == result.provenance != ()
+    assert f"rules of its terms: {', '.join(result.provenance)}" in result.report
+    assert result_json(result, explain=True)["rules_from"] == "terms"
 
 
 def test_growth_names_the_rules_that_made_the_nodes() -> None:
