@@ -24,7 +24,7 @@ ATTEMPTS: Final = (("QF_NIA", 0), ("", 0), ("", 1), ("QF_NIA", 2))
 """Logics (z3's own choice: "") and seeds."""
 MOST_LEMMAS: Final = 600
 MOST_GROUPS: Final = 60
-ALONE: Final = 25
+ALONE: Final = 8
 """Of the resources, the part that a group of lemmas alone may take."""
 MOST_PARTS: Final = 4
 

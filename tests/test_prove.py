@@ -85,7 +85,7 @@ PROVED = [
     ("x * 1.0 => x", "z3 floats", "all f32; all f64; edge grids of f32 and f64"),
     ("add == add => true on int", "z3 bit vectors", "all i32; all i64"),
     ("abs(exp(x)) => exp(x)", "exhaustive", "all values of e5m2 and e4m3; edge grids of f32 and f64"),
-    ("sum(i: f + g) <=> sum(i: f) + sum(i: g) on int", "z3 bit vectors", "all i32; all i64; reductions of 0 to 4 terms"),
+    ("sum(i: f + g) <=> sum(i: f) + sum(i: g) on int", "normal forms", "all i32; all i64; reductions of 0 to 4 terms"),
     ("sum(i: sum(j: a)) => sum(j: sum(i: a)) on f32", "z3 multisets", "any meaning of the float operations; reductions of 0 to 4 terms"),
     ("(a + b) + c <=> a + (b + c) on float needs reassoc", "sympy", "the reals; 50 digits at 80 random points"),
     ("log(a / b) => log(a) - log(b) if a > 0.0, b > 0.0 needs afn", "sympy", "the reals; 50 digits at 80 random points"),
