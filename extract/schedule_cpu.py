@@ -89,7 +89,10 @@ def plans(
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
     tiles = shapes(machine or load_machine("cpu"), sizes or {})
+    orders = any(p.type.layout == "any" for p in (*kernel.params, *kernel.outputs))
     for choice in CHOICES:
+        if choice.structure and not orders:
+            continue  # the same plan again
         made, cut = _planned(kernel, choice, flags, tiles)
         found.setdefault((made.buffers, made.steps), made)
         if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
