@@ -182,7 +182,7 @@ def test_the_command_line_writes_and_replays(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["chains"][0]["kernel"] == "softmax"
     out.write_text(out.read_text(encoding="utf-8").replace("div_to_reciprocal", "sum_factor"), encoding="utf-8")
     assert main(["replay", str(out)]) == 2
-    assert "step 3, sum_factor" in capsys.readouterr().err
+    assert ", sum_factor: `rule sum_factor" in capsys.readouterr().err
 
 
 def test_savings_are_of_the_chain() -> None:
