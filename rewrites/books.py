@@ -48,7 +48,7 @@ def proved_book(book: str | Path) -> tuple[Rule, ...]:
 @functools.cache
 def default_rules() -> tuple[Rule, ...]:
     """The rules of every book of the package, books in order of their names. Raises RuleError for one that is not proved."""
-    rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in load_book(path))
+    rules = tuple(rule for path in sorted(BOOKS.glob("*.rules")) for rule in proved_book(path))
     check_names(rules)
     return rules
 
@@ -64,10 +64,10 @@ def pack_names() -> tuple[str, ...]:
 
 @functools.cache
 def pack_rules(name: str) -> tuple[Rule, ...]:
-    """The rules of a pack. Raises RuleError for an unknown name."""
+    """The rules of a pack. Raises RuleError for an unknown name, and for a rule that is not proved."""
     if name not in pack_names():
         raise RuleError(f"no pack of rules is called {name!r}", hint=suggest(name, pack_names()))
-    return load_book(PACKS / f"{name}.rules")
+    return proved_book(PACKS / f"{name}.rules")
 
 
 def rules_of(pack: str | None) -> tuple[Rule, ...]:
