@@ -50,7 +50,7 @@ def exact(graph: CostGraph, sources: tuple[int, ...], seconds: float = 10.0) -> 
 
 
 def _useful(graph: CostGraph, limit: float) -> list[int]:
-    """The nodes that an optimum can need: reached, finite, alone not above `limit`, with no cheaper twin of no more needs in their class."""
+    """The nodes that an optimum can need: reached, finite, alone at most `limit`, with no cheaper twin of no more needs in their class."""
     finite = np.isfinite(tree_costs(graph)[1]) & (graph.own <= limit)
     needs: list[frozenset[int]] = [frozenset()] * graph.size
     for node, below in enumerate(_split(graph.parent, graph.child, graph.size)):

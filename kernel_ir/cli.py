@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final, NoReturn, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 from kernel_ir import __version__
 from kernel_ir.cli_suggest_options import suggest_options
@@ -91,8 +91,8 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _rules(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The actions of `kir rules`."""
+def _rules(actions: Any) -> None:
+    """The actions of `kir rules`, added to what `add_subparsers` returns, whose type argparse keeps to itself."""
     for action, what, names in (
         ("list", "every rule", None),
         ("show", "rules in full", "the rules' names"),

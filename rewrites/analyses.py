@@ -78,7 +78,14 @@ _INTERVALS: Final = (
     ("mod_dividend", ("(= e (i_mod t a b))", "(>= (lo a) 0)", "(>= (lo b) 0)", "(= h (hi a))"), ("(set (hi e) h)",)),
     (
         "mod_multiple",
-        ("(= e (i_mod t (i_mul t a (Lit t c)) (Lit t d)))", "(nw_mul t a (Lit t c))", "(> c 0)", "(> d 0)", "(= 0 (% d c))", "(= h (- d c))"),
+        (
+            "(= e (i_mod t (i_mul t a (Lit t c)) (Lit t d)))",
+            "(nw_mul t a (Lit t c))",
+            "(> c 0)",
+            "(> d 0)",
+            "(= 0 (% d c))",
+            "(= h (- d c))",
+        ),
         ("(set (hi e) h)",),
     ),
     ("mod_negative", ("(= e (i_mod t a b))", "(< (hi b) 0)", "(= l (+ (lo b) 1))"), ("(set (lo e) l)", "(set (hi e) 0)")),

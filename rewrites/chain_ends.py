@@ -36,7 +36,7 @@ def temporary_steps(kernel: Kernel, kind: Literal["inline", "store"]) -> tuple[S
 
 
 def difference(a: Encoding, terms: Sequence[Term], roots: Sequence[int], b: Encoding) -> str | None:
-    """How the kernel of `a`, with these terms for its roots, differs from that of `b`, names of bound indices apart; None if it does not."""
+    """How the kernel of `a`, with these terms for its roots, differs from that of `b`, bound indices by any name; None if it does not."""
     if _frame(a) != _frame(b):
         return "parameters, outputs, facts or the statements around the values differ"
     keys = Keys()
