@@ -5,6 +5,7 @@ one. Orders keep a class from reaching itself; only classes of one strongly conn
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -167,9 +168,6 @@ class _Program:
 
 def _scipy() -> tuple[Any, Any, Any]:
     try:
-        import scipy.optimize  # pyright: ignore[reportMissingTypeStubs]
-        import scipy.sparse  # pyright: ignore[reportMissingTypeStubs]
-        from scipy.sparse import csgraph  # pyright: ignore[reportMissingTypeStubs]
+        return import_module("scipy.optimize"), import_module("scipy.sparse"), import_module("scipy.sparse.csgraph")
     except ImportError as error:
         raise UsageError("exact extraction needs SciPy, which is not installed", hint="pip install 'kir[exact]'") from error
-    return scipy.optimize, scipy.sparse, csgraph
