@@ -58,7 +58,8 @@ FOUND = [
 @pytest.mark.parametrize(("pack", "flags", "tolerance", "body", "rule"), FOUND, ids=[f"{row[0]} {row[4]}" for row in FOUND])
 def test_pack_finds(pack, flags, tolerance, body, rule):
     dtype = "f32" if rule == "tanh_pade" else "f64"
-    result = kir.optimize(kernel(body, dtype), target="cpu", fast_math=flags, tolerance=tolerance, pack=pack)
+    target = "cuda:sm_80" if rule == "tangent" else "cpu"  # tan has no vector form on the CPU, sin and cos have
+    result = kir.optimize(kernel(body, dtype), target=target, fast_math=flags, tolerance=tolerance, pack=pack)
     assert set(result.rules) <= {r.name for r in pack_rules(pack)} | {"share"}
     assert rule in result.rules, result.notes
     assert result.cycles < result.baseline_cycles or rule == "fma_add"
