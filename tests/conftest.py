@@ -1,6 +1,7 @@
 """What every test module shares: the public kernels, and where the shared public data may be."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -42,3 +43,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the public data set ../shared/data is not here")
     return folder
+
+
+def interruptible() -> None:
+    """In a child before it runs: a suite that was started in the background, or by nohup, hands down an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

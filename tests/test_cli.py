@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kernel_ir.cli import main
-from tests.conftest import KERNELS
+from tests.conftest import KERNELS, interruptible
 
 SCALE = "kernel scale(a: f32, x: f32[N]) -> (y: f32[N]) {\n  y[i] = a * x[i]\n}\n"
 WRONG = SCALE.replace("a * x[i]", "a + x[i]")
@@ -257,7 +257,11 @@ def test_a_reader_that_leaves_is_no_error():
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_interrupt_is_130_without_a_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-m", "kernel_ir.cli", "fuzz", "--kernels", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "kernel_ir.cli", "fuzz", "--kernels", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
     )
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)

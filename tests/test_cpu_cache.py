@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import interruptible
+
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, sys
@@ -44,7 +46,8 @@ RIGHT = [2.0, 3.0, 4.0]
 def start(cache: Path, *words: str) -> "subprocess.Popen[str]":
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")} | {"KIR_CACHE_DIR": str(cache)}
     command = [sys.executable, "-W", "error", "-c", RUN, *words]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, cwd=ROOT, text=True, preexec_fn=interruptible, **pipes)
 
 
 def report(process: "subprocess.Popen[str]"):
