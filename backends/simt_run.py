@@ -18,11 +18,10 @@ from backends import simt_runtime as runtime
 from backends.cuda_compile import Lowered, libdevice
 from backends.simt_errors import SimtError
 from backends.simt_intrinsics import definition, inline_name
-from backends.simt_shadow import HOOK, Region, Shadow, hook, instrumented
+from backends.simt_shadow import HOOK, WARP, Region, Shadow, hook, instrumented
 from kernel_ir.errors import TargetError
 
 STACK_BYTES: Final = 128 * 1024
-WARP: Final = 32
 MAX_THREADS: Final = 1024
 _POISON: Final = 0xFF
 _AT_WARP: Final = (runtime.AT_WARP_BARRIER, runtime.AT_WARP_FENCE)

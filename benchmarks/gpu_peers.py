@@ -5,7 +5,6 @@ first numba.cuda version is. On a machine without a GPU both run on the CPU (`cu
 """
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from benchmarks.inputs import Inputs
 from benchmarks.ours import FLAGS
-from benchmarks.peers import Absent, Array, Bound, Contender, Signature
+from benchmarks.peers import Absent, Array, Bound, Contender, Signature, function_of, several, split
 from kernel_ir.nodes import Kernel
 
 Makers = Mapping[str, Callable[[], Contender]]
@@ -74,8 +73,7 @@ def _on_device(function: Callable[..., Any], signature: Signature, target: str) 
         else:
             cuda: Any = importlib.import_module("numba.cuda")
             own = {n: cuda.to_device(v) if isinstance(v, np.ndarray) else v for n, v in inputs.items()}
-        positional = [own[n] for n in signature.params]
-        free = {n: v for n, v in own.items() if n not in signature.params}
+        positional, free = split(own, signature)
 
         def call() -> Any:
             returned = function(*positional, **free)
@@ -84,8 +82,7 @@ def _on_device(function: Callable[..., Any], signature: Signature, target: str) 
             return returned
 
         def results(returned: Any) -> tuple[Array, ...]:
-            several = () if returned is None else returned if isinstance(returned, tuple) else (returned,)
-            arrays = (*several, *(own[n] for n in signature.inout))
+            arrays = (*several(returned), *(own[n] for n in signature.inout))
             return tuple(a.copy_to_host() if hasattr(a, "copy_to_host") else np.asarray(a) for a in arrays)
 
         return Bound(call, results)
@@ -94,15 +91,11 @@ def _on_device(function: Callable[..., Any], signature: Signature, target: str) 
 
 
 def _torch(signature: Signature, target: str, compiled: bool) -> Contender:
-    if importlib.util.find_spec("torch") is None:
-        raise Absent("torch is not installed")
+    function = function_of("torch_peers", signature)
     torch: Any = importlib.import_module("torch")
     device = "cpu" if target == "cuda-on-cpu" else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         raise Absent("this torch has no CUDA")
-    function = getattr(importlib.import_module("benchmarks.torch_peers"), signature.name, None)
-    if function is None:
-        raise Absent("torch has no natural form of it")
     run: Any = torch.compile(function, dynamic=False) if compiled else function
 
     def bind(inputs: Inputs) -> Bound:
@@ -112,8 +105,7 @@ def _torch(signature: Signature, target: str, compiled: bool) -> Contender:
             return value if isinstance(value, int) else value.item()
 
         own = {name: tensor(value) for name, value in inputs.items()}
-        positional = [own[n] for n in signature.params]
-        free = {n: v for n, v in own.items() if n not in signature.params}
+        positional, free = split(own, signature)
 
         def call() -> Any:
             with torch.inference_mode(), torch.device(device):
@@ -123,8 +115,7 @@ def _torch(signature: Signature, target: str, compiled: bool) -> Contender:
             return returned
 
         def results(returned: Any) -> tuple[Array, ...]:
-            several = () if returned is None else returned if isinstance(returned, tuple) else (returned,)
-            return tuple(t.cpu().numpy() for t in (*several, *(own[n] for n in signature.inout)))
+            return tuple(t.cpu().numpy() for t in (*several(returned), *(own[n] for n in signature.inout)))
 
         return Bound(call, results)
 

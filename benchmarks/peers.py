@@ -47,27 +47,27 @@ def on_arrays(function: Callable[..., Any], signature: Signature) -> Contender:
 
     def bind(inputs: Inputs) -> Bound:
         own = {name: value.copy() if name in signature.inout else value for name, value in inputs.items()}
-        arguments, free = _split(own, signature)
+        arguments, free = split(own, signature)
 
         def call() -> Any:
             return function(*arguments, **free)
 
-        return Bound(call, lambda returned: (*_several(returned), *(own[name] for name in signature.inout)))
+        return Bound(call, lambda returned: (*several(returned), *(own[name] for name in signature.inout)))
 
     return bind
 
 
 def numba(signature: Signature) -> Contender:
-    return on_arrays(_function("naive", signature), signature)
+    return on_arrays(function_of("naive", signature), signature)
 
 
 def numpy(signature: Signature) -> Contender:
-    return on_arrays(_function("numpy_peers", signature), signature)
+    return on_arrays(function_of("numpy_peers", signature), signature)
 
 
 def jax(signature: Signature) -> Contender:
     """Jitted, with 64-bit types only where an input is f64 or all are i64; a call ends when its results are ready."""
-    function = _function("jax_peers", signature)
+    function = function_of("jax_peers", signature)
     library: Any = importlib.import_module("jax")
 
     def bind(inputs: Inputs) -> Bound:
@@ -76,35 +76,35 @@ def jax(signature: Signature) -> Contender:
         precision: Callable[[], Any] = (lambda: library.enable_x64(True)) if wide else nullcontext
         with precision():
             own = {n: library.numpy.asarray(v) if n in signature.params else v for n, v in inputs.items()}
-        arguments, free = _split(own, signature)
+        arguments, free = split(own, signature)
         jitted = library.jit(function, static_argnames=tuple(free))
 
         def call() -> Any:
             with precision():
                 return library.block_until_ready(jitted(*arguments, **free))
 
-        return Bound(call, lambda returned: tuple(np.asarray(value) for value in _several(returned)))
+        return Bound(call, lambda returned: tuple(np.asarray(value) for value in several(returned)))
 
     return bind
 
 
 def torch(signature: Signature, compiled: bool = False) -> Contender:
     """Eager, or through `torch.compile`."""
-    function = _function("torch_peers", signature)
+    function = function_of("torch_peers", signature)
     library: Any = importlib.import_module("torch")
     if compiled:
         function = library.compile(function, dynamic=False)
 
     def bind(inputs: Inputs) -> Bound:
         own = {name: _tensor(library, value, copy=name in signature.inout) for name, value in inputs.items()}
-        arguments, free = _split(own, signature)
+        arguments, free = split(own, signature)
 
         def call() -> Any:
             with library.inference_mode():
                 return function(*arguments, **free)
 
         def results(returned: Any) -> tuple[Array, ...]:
-            return tuple(tensor.numpy() for tensor in (*_several(returned), *(own[name] for name in signature.inout)))
+            return tuple(tensor.numpy() for tensor in (*several(returned), *(own[name] for name in signature.inout)))
 
         return Bound(call, results)
 
@@ -131,13 +131,13 @@ def widened(inputs: Inputs) -> Inputs:
     return {name: wide(value) for name, value in inputs.items()}
 
 
-def _split(own: Inputs, signature: Signature) -> tuple[tuple[Any, ...], Inputs]:
+def split(own: Inputs, signature: Signature) -> tuple[tuple[Any, ...], Inputs]:
     """Arguments by position, and the sizes that no input fixes by name."""
     free = {name: value for name, value in own.items() if name not in signature.params}
     return tuple(own[name] for name in signature.params), free
 
 
-def _function(module: str, signature: Signature) -> Callable[..., Any]:
+def function_of(module: str, signature: Signature) -> Callable[..., Any]:
     library = module.removesuffix("_peers")
     if module != "naive" and importlib.util.find_spec(library) is None:
         raise Absent(f"{library} is not installed")
@@ -148,7 +148,7 @@ def _function(module: str, signature: Signature) -> Callable[..., Any]:
     return found
 
 
-def _several(returned: Any) -> Iterable[Any]:
+def several(returned: Any) -> Iterable[Any]:
     if returned is None:
         return ()
     return returned if isinstance(returned, tuple) else (returned,)

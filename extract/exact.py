@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from extract.extractor import Choice, choices, tree_costs
+from extract.extractor import Choice, children_of, choices, tree_costs
 from extract.weights import CostGraph
 from kernel_ir.errors import UsageError
 
@@ -54,7 +54,7 @@ def _useful(graph: CostGraph, limit: float) -> list[int]:
     """The nodes that an optimum can need: reached, finite, alone at most `limit`, with no cheaper twin of no more needs in their class."""
     finite = np.isfinite(tree_costs(graph)[1]) & (graph.own <= limit)
     needs: list[frozenset[int]] = [frozenset()] * graph.size
-    for node, below in enumerate(_split(graph.parent, graph.child, graph.size)):
+    for node, below in enumerate(children_of(graph)):
         needs[node] = frozenset(below)
     members: dict[int, list[int]] = {}
     for node in np.flatnonzero(finite).tolist():
@@ -75,12 +75,6 @@ def _useful(graph: CostGraph, limit: float) -> list[int]:
     return sorted(kept)
 
 
-def _split(parent: np.ndarray, child: np.ndarray, size: int) -> list[list[int]]:
-    """The children of each of `size` parents."""
-    cuts = np.searchsorted(parent, np.arange(1, size))
-    return [part.tolist() for part in np.split(child, cuts)]
-
-
 class _Program:
     """The integer program over the nodes given: minimise the cost of those taken."""
 
@@ -88,7 +82,7 @@ class _Program:
         self.graph = graph
         self.nodes = nodes
         self.scale = scale
-        below = _split(graph.parent, graph.child, graph.size)
+        below = children_of(graph)
         self.homes = [int(graph.classes[n]) for n in nodes]
         self.needs = [sorted(set(below[n])) for n in nodes]
         self.members: dict[int, list[int]] = {}

@@ -73,7 +73,8 @@ def _ranked(graph: CostGraph, best: np.ndarray, cost: np.ndarray, sources: Seque
     return ranked
 
 
-def _children(graph: CostGraph) -> list[list[int]]:
+def children_of(graph: CostGraph) -> list[list[int]]:
+    """The classes that each node needs."""
     starts = np.searchsorted(graph.parent, np.arange(graph.size + 1)).tolist()
     child = graph.child.tolist()
     return [child[a:b] for a, b in itertools.pairwise(starts)]
@@ -81,7 +82,7 @@ def _children(graph: CostGraph) -> list[list[int]]:
 
 def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
     """Takes the best-ranked node of every class from the roots down that does not lead back to a class under way."""
-    children = _children(graph)
+    children = children_of(graph)
     chosen: dict[int, int] = {}
     under_way: set[int] = set()
 
@@ -117,7 +118,7 @@ def _choice(graph: CostGraph, children: list[list[int]], chosen: dict[int, int])
 
 def _greedy_dag(graph: CostGraph, ranked: dict[int, list[int]], best: np.ndarray) -> Choice | None:
     """Each class keeps the node whose whole set of needed classes, each paid once, costs least; passes until nothing improves."""
-    children = _children(graph)
+    children = children_of(graph)
     own = graph.own.tolist()
     needed = _reachable(graph, ranked, children)
     order = sorted(needed, key=lambda c: (best[c], c))

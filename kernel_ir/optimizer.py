@@ -298,10 +298,11 @@ class _Costing:
 
     def input(self, kernel: Kernel) -> tuple[Plan, Cost]:
         """The cheapest plan of a kernel that the user gave. Raises NameError_ where none agrees with the schedule."""
-        if self.schedule is not None:
-            pinned(plans(kernel, self.place, self.machine, self.extents, self.licence), self.schedule)
         best = self.best(kernel)
-        assert best is not None, "a kernel has a plan"
+        if best is None:
+            assert self.schedule is not None, "a kernel has a plan"
+            pinned(plans(kernel, self.place, self.machine, self.extents, self.licence), self.schedule)
+            raise AssertionError("a schedule that no plan agrees with has a choice to blame")
         return best
 
     def best(self, kernel: Kernel) -> tuple[Plan, Cost] | None:
