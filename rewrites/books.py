@@ -9,6 +9,7 @@ from typing import Final
 from kernel_ir.errors import RuleError
 from rewrites.certificates import require
 from rewrites.elaborate import elaborate, suggest
+from rewrites.kept_books import kept
 from rewrites.rule import Rule
 
 BOOKS: Final = Path(__file__).parent / "books"
@@ -42,7 +43,7 @@ def proved_book(book: str | Path) -> tuple[Rule, ...]:
     Raises RuleError for a rule that has none, or was edited since, and says which command proves it.
     """
     path = Path(book)
-    return require(load_book(path), path)
+    return require(kept(path, load_book), path)
 
 
 @functools.cache
