@@ -1,8 +1,8 @@
 """Turns an approximation into the worst error that it makes over the f32 of its interval, against its stated one.
 
-The left side, in float64, is the truth; the right side is computed in f32 and then in float64, each with its own rounding. The bits
-of the interval's f32 are counted through: every one, or of a long interval each n-th, and both ends. A relative error is
-relative to the least normal number where the truth is smaller: there no formula can do better.
+The left side, in float64, is the truth; the right side is computed in f32 and then in float64, each with its own rounding. First each n-th
+f32 of the interval, NaN and both ends: that finds what is wrong. Then, for f32, every value of the interval (`prove_sweep.py`). A relative
+error is relative to the least normal number where the truth is smaller: there no formula can do better.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy
 
-from kernel_ir.dtypes import BOOL, F64, I64, DType
+from kernel_ir.dtypes import BOOL, F32, F64, I64, DType
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
 from rewrites.prove_meaning import bits_value
@@ -24,8 +24,10 @@ np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 Array = Any
 
 CHUNK: Final = 1 << 18
-MOST: Final = 1 << 24
-"""Values tried: of a longer interval each n-th f32, the least n that keeps to it."""
+MOST: Final = 1 << 22
+"""Values tried first: of a longer interval each n-th f32, the least n that keeps to it."""
+CHECKED: Final = 512
+"""Values at which the reference is compared with more digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +60,76 @@ def measured(rule: Rule, deadline: Deadline) -> Outcome:
     (name,) = names
     where = interval(rule, name)
     step = max(1, -(-where.count // MOST))
-    worst = 0.0
+    domains: list[str] = []
     for dtypes in assignments(rule):
         exponents = _exponents(rule.lhs) | _exponents(rule.rhs)
         kind = next(d for t, d in dtypes.items() if d is not BOOL and t != BOOLEAN and t not in exponents)
         if any(d not in (kind, BOOL) for t, d in dtypes.items() if t not in exponents):
             return Outcome("unknown", why="an approximation is of one dtype")
-        for x in _values(where, step):
+        found = _at_each(rule, name, _values(where, step), kind, deadline)
+        if isinstance(found, Outcome):
+            return found
+        every = _everywhere(rule, name, where, deadline) if kind is F32 else None
+        if isinstance(every, Outcome):
+            return every
+        worst = max(found[0], every[0]) if every else found[0]
+        values = "every f32" if every or step == 1 else f"each {step}th f32"
+        tried = f"{every[2] if every else found[1]:,} values{', the negative ones by symmetry' if every and every[1] else ''}"
+        unit = f" {rule.within.unit}".rstrip()
+        domains.append(f"{values} of [{where.lo:g}, {where.hi:g}] ({tried}) and NaN, in {kind}: worst error {worst:.3g}{unit}")
+    return Outcome("proved", "measured", "; ".join(domains))
+
+
+def _at_each(rule: Rule, name: str, values: Iterator[Array], kind: DType, deadline: Deadline) -> Outcome | tuple[float, int]:
+    """The worst error at these values and their number, or what is wrong."""
+    assert rule.within is not None
+    worst, count = 0.0, 0
+    for x in values:
+        if deadline.passed:
+            return Outcome("unknown", why="out of time")
+        error = _errors(rule, name, x, kind, rule.within)
+        at = int(np.argmax(error))
+        worst, count = max(worst, float(error[at])), count + len(x)
+        if not error[at] <= rule.within.error:
+            why = f"{kind} {name}={float(x[at])!r}: the error is {float(error[at]):.3g}, {rule.within} was stated"
+            return Outcome("refuted", why=why)
+    return worst, count
+
+
+def _everywhere(rule: Rule, name: str, where: Interval, deadline: Deadline) -> Outcome | tuple[float, bool, int] | None:
+    """The worst error at every f32 of the interval, whether the negative ones follow from the others, how many there are; or what is wrong.
+
+    None where the right side has no compiled form.
+    """
+    from rewrites import prove_sweep
+
+    assert rule.within is not None
+    compiled = prove_sweep.errors(rule.lhs, rule.rhs, rule.within.unit)
+    if compiled is None:
+        return None
+    points = np.concatenate([*_values(where, max(1, where.count // CHECKED))])
+    fault = prove_sweep.reference_fault(rule.lhs, points)
+    if fault:
+        return Outcome("unknown", why=fault)
+    kind = prove_sweep.parity(rule.lhs)
+    mirrored = bool(kind) and kind == prove_sweep.parity(rule.rhs) and where.lo == -where.hi
+    worst, count = 0.0, 0
+    for first, last, sign in where.runs():
+        if mirrored and sign < 0:
+            count *= 2
+            continue
+        for x in prove_sweep.bits_in_turn(first, last, sign):
             if deadline.passed:
                 return Outcome("unknown", why="out of time")
-            error = _errors(rule, name, x, kind, rule.within)
-            at = int(np.argmax(error))
-            worst = max(worst, float(error[at]))
-            if not error[at] <= rule.within.error:
-                why = f"{kind} {name}={float(x[at])!r}: the error is {float(error[at]):.3g}, {rule.within} was stated"
-                return Outcome("refuted", why=why)
-    every = "every f32" if step == 1 else f"each {step}th f32"
-    unit = f" {rule.within.unit}".rstrip()
-    return Outcome("proved", "measured", f"{every} of [{where.lo:g}, {where.hi:g}] and NaN: worst error {worst:.3g}{unit}")
+            error = float(compiled(x).max())
+            count += len(x)
+            if not error <= rule.within.error:  # NaN where one side alone is NaN, or both: what is so is seen more closely
+                found = _at_each(rule, name, iter((x,)), F32, deadline)
+                if isinstance(found, Outcome):
+                    return found
+                error = found[0]
+            worst = max(worst, error)
+    return worst, mirrored, count
 
 
 def interval(rule: Rule, name: str) -> Interval:

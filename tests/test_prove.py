@@ -12,6 +12,7 @@ from rewrites.books import load_book
 from rewrites.pattern import Apply, Var
 from rewrites.prove import check_rule
 from rewrites.prove_small import FORMATS, encoded, values
+from rewrites.prove_sweep import parity, reference_fault
 from rewrites.prove_terms import Encoding, Unsupported
 
 
@@ -99,11 +100,51 @@ def test_method_and_domain(text, method, domain):
     assert (verdict.holds, verdict.method, verdict.domain) == (True, method, domain), verdict
 
 
-def test_approximation_says_its_worst_error():
-    verdict = check_rule(one("tanh(x) => x * (27.0 + x * x) / (27.0 + 9.0 * x * x) on f32 if -1.0 <= x, x <= 1.0 needs afn within 2e-2"))
+PADE = "tanh(x) => x * (27.0 + x * x) / (27.0 + 9.0 * x * x) on {} if {} needs afn within 2e-2"
+
+
+def test_approximation_is_measured_at_every_f32():
+    verdict = check_rule(one(PADE.format("f32", "0.5 <= x, x <= 1.0")))
     assert verdict.holds
-    assert verdict.method == "measured"
-    assert "worst error" in verdict.domain
+    assert (verdict.method, verdict.domain) == (
+        "measured",
+        "every f32 of [0.5, 1] (8,388,609 values) and NaN, in f32: worst error 0.0162",
+    )
+
+
+def test_error_at_one_single_f32_is_found():
+    """1 / (x - 1.25) + x is wrong next to 1.25 alone: at a value that no coarse grid meets."""
+    close = float(np.nextafter(np.float32(0.7000123), np.float32(1)))
+    text = f"sin(x) => x * x * (x - {close!r}) / (x - {close!r}) on f32 if 0.5 <= x, x <= 1.0 needs afn within 2.0"
+    verdict = check_rule(one(text))
+    assert not verdict.holds
+    assert f"x={close!r}" in verdict.why
+
+
+def test_f64_and_functions_are_sampled_and_say_so():
+    verdict = check_rule(one(PADE.format("f64", "0.5 <= x, x <= 1.0")))
+    assert verdict.holds
+    assert "each 3th f32" in verdict.domain or "in f64" in verdict.domain
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"),
+    [
+        ("tanh(x) => x * (27.0 + x * x)", ("odd", "odd")),
+        ("cos(x) => 1.0 - x * x", ("even", "even")),
+        ("exp(x) => 1.0 + x", ("", "")),
+        ("sin(x) => x ** 3 - x", ("odd", "odd")),
+    ],
+)
+def test_parity(text, sides):
+    rule = one(f"{text} needs afn")
+    assert (parity(rule.lhs), parity(rule.rhs)) == sides
+
+
+def test_reference_is_compared_with_more_digits():
+    points = np.linspace(0.1, 3.0, 9).astype(np.float32)
+    assert not reference_fault(one("tanh(x) => x needs afn").lhs, points)
+    assert "no reference" in reference_fault(one("(x + 1e20) - 1e20 => x needs reassoc").lhs, points)
 
 
 def test_guards_and_flags_that_are_not_needed_are_told():
