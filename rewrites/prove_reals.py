@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
-from rewrites.pattern import Apply, Pattern, Reduction, Var, parts, variables
+from rewrites.pattern import Apply, Pattern, Reduction, Var, parts, subpatterns, variables
 from rewrites.prove_exact import proof as exact_proof
 from rewrites.prove_exact import summed_up
 from rewrites.prove_field import identical
@@ -33,6 +33,8 @@ def proof(rule: Rule, deadline: Deadline) -> Outcome:
         lost = sorted(_outside(rule.lhs) - set(variables(rule.rhs)))
         if lost:
             return Outcome("unknown", why=f"{', '.join(lost)} cancels, which needs reassoc")
+    if Flag.CONTRACT not in rule.needs and _fused(rule.lhs) != _fused(rule.rhs):
+        return Outcome("unknown", why="a product and a sum become one rounding, or two again, which needs contract")
     if set(rule.needs - EXCLUSIONS) == {Flag.CONTRACT}:
         unfused = replace(rule, lhs=_unfused(rule.lhs), rhs=_unfused(rule.rhs), needs=rule.needs & EXCLUSIONS)
         outcome = exact_proof(unfused, deadline)
@@ -62,6 +64,11 @@ def _symbolic(rule: Rule, deadline: Deadline, functions: bool, sums: bool) -> Ou
                 return Outcome("unknown", why=outcome.why + at)
             count += 1
     return Outcome("proved", "sympy", "the reals") if count else Outcome("unknown", why="no range is small enough to be unrolled")
+
+
+def _fused(p: Pattern) -> int:
+    """How many fma it has."""
+    return sum(isinstance(x, Apply) and x.op == "fma" for x in subpatterns(p))
 
 
 def _unfused(p: Pattern) -> Pattern:

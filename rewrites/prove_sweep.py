@@ -106,10 +106,10 @@ def _truth(lhs: Pattern) -> Callable[[Array], Array]:
 
 @functools.cache
 def _vectorised(name: str) -> Callable[[Array], Array]:
-    import numba
+    import numba as untyped
 
-    vectorize: Any = numba.vectorize  # pyright: ignore[reportUnknownMemberType]
-    return vectorize(["float64(float64)"])(_defined(f"def f(x):\n    return math.{name}(x)\n", "f", {"math": math}))
+    numba: Any = untyped
+    return numba.vectorize(["float64(float64)"])(_defined(f"def f(x):\n    return math.{name}(x)\n", "f", {"math": math}))
 
 
 @functools.cache
