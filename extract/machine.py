@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, Literal
 
+from kernel_ir.directories import config_directory
 from kernel_ir.dtypes import BOOL, DType, reads_as
 from kernel_ir.errors import TargetError
 from kernel_ir.ops import OPS, Unit
@@ -78,16 +80,51 @@ class Machine:
 _SCALARS: Final = ("name", "kind", "clock_ghz", "units", "lanes_bits", "latency", "launch_cycles", "loop_cycles", "line_bytes")
 
 
-@cache
-def load_machine(name: str) -> Machine:
-    """The machine called `name`: "cpu", "sm_80", …
+CPU: Final = "cpu"
+"""The name of the host: what `kir targets calibrate` wrote of it, else the generic file for the vector instructions that it has."""
 
-    Raises TargetError for a name that has no file.
+
+def load_machine(name: str) -> Machine:
+    """The machine called `name`: "cpu" (the host), "avx2", "sm_80", …, or that of a file (a path that ends in .toml).
+
+    Raises TargetError for a name that has no file, and for a file that is no machine file.
     """
-    path = files("extract") / "targets" / f"{name}.toml"
+    path = machine_path(name)
+    return _loaded(path, path.stat().st_mtime_ns)
+
+
+def machine_path(name: str) -> Path:
+    """The file of the machine called `name`. Raises TargetError where there is none."""
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise TargetError(f"no machine file {name}", hint="`kir targets calibrate --out FILE` measures this machine and writes one")
+        return path
+    if name == CPU:
+        written = config_directory() / "cpu.toml"
+        return written if written.is_file() else _built_in(vector_machine())
+    path = _built_in(name)
     if not name.isidentifier() or not path.is_file():
-        raise TargetError(f"no machine file for {name!r}", hint=f"the machines are {', '.join(machine_names())}")
-    data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        raise TargetError(f"no machine file for {name!r}", hint=f"the machines are {', '.join((CPU, *machine_names()))}")
+    return path
+
+
+def _built_in(name: str) -> Path:
+    return Path(str(files("extract") / "targets" / f"{name}.toml"))
+
+
+@cache
+def _loaded(path: Path, written: int) -> Machine:
+    """The machine of a file that was written at that time."""
+    try:
+        return _machine(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error)
+        hint = "`kir targets show cpu` prints one that is; `kir targets calibrate` writes one"
+        raise TargetError(f"{path} is no machine file: {what}", hint=hint) from None
+
+
+def _machine(data: dict[str, Any]) -> Machine:
     cycles = {(Unit[unit], dtype): float(value) for dtype, row in data["cycles"].items() for unit, value in row.items()}
     levels = tuple(Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"])) for row in data["levels"])
     extra = {key: float(value) for key, value in data.get("extra", {}).items()}
@@ -95,12 +132,22 @@ def load_machine(name: str) -> Machine:
     return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra, scalar=scalar)
 
 
+@cache
+def vector_machine() -> str:
+    """The generic machine with the vector instructions of this host: "avx512" or "avx2"."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8", "replace").partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        flags = []
+    return "avx512" if {"avx512f", "avx512dq", "avx512vl"} <= set(flags) else "avx2"
+
+
 def machine_text(name: str) -> str:
-    """The file of the machine called `name`, its sources in comments. Raises TargetError as `load_machine` does."""
+    """The file of the machine called `name`, with its sources. Raises TargetError as `load_machine` does."""
     load_machine(name)
-    return (files("extract") / "targets" / f"{name}.toml").read_text("utf-8")
+    return machine_path(name).read_text("utf-8")
 
 
 def machine_names() -> tuple[str, ...]:
-    """Every machine that has a file, sorted."""
+    """Every machine that comes with kir, sorted."""
     return tuple(sorted(p.name.removesuffix(".toml") for p in (files("extract") / "targets").iterdir() if p.name.endswith(".toml")))

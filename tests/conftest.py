@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "examples" / "kernels"
 SHARED = ROOT.parent / "shared"
 
+# No test depends on what somebody measured of this machine.
+os.environ["KIR_CONFIG_DIR"] = str(Path(tempfile.gettempdir()) / f"kir-tests-config-{os.getuid()}-{os.getppid()}")
 # Compiled code of the suite goes to its own cache: a test must not pass because of an older build's code.
 os.environ.setdefault("KIR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"kir-tests-{os.getuid()}-{os.getppid()}"))
 
