@@ -6,7 +6,7 @@ rule or by congruence (Nieuwenhuis and Oliveras 2005), and a path of links betwe
 
 from dataclasses import dataclass, field
 
-from rewrites.declare import SIGNATURES
+from rewrites.declare import PARTS
 from rewrites.terms import Dag, Term
 
 
@@ -74,10 +74,10 @@ class Classes:
 
     def key(self, term: Term) -> Term:
         """The term with classes for its parts."""
-        sorts = SIGNATURES[term.name]
-        return Term(
-            term.name, tuple([self.find(a) if s == "E" and isinstance(a, int) else a for a, s in zip(term.args, sorts, strict=True)])
-        )
+        args = list(term.args)
+        for n in PARTS[term.name]:
+            args[n] = self.find(int(args[n]))
+        return Term(term.name, tuple(args))
 
     def __contains__(self, number: int) -> bool:
         return number in self._parent
@@ -87,12 +87,13 @@ class Classes:
         if number in self._parent:
             return self.find(number)
         term = self.dag.terms[number]
-        homes = [self.place(c) for c in term.children]
-        if None in homes:
-            return None
-        below = iter(homes)
-        args = [next(below) if s == "E" else a for a, s in zip(term.args, SIGNATURES[term.name], strict=True)]
-        twin = self._nodes.get(Term(term.name, tuple([a for a in args if a is not None])))
+        args = list(term.args)
+        for n in PARTS[term.name]:
+            home = self.place(int(args[n]))
+            if home is None:
+                return None
+            args[n] = home
+        twin = self._nodes.get(Term(term.name, tuple(args)))
         return None if twin is None else self.find(twin)
 
     def nodes(self) -> list[int]:

@@ -60,6 +60,8 @@ SIGNATURES: Final[dict[str, tuple[str, ...]]] = {
     **{f"Fold{n}": ("i64", "String", "X", "E", "E", *("X" * n), *("E" * n), "E", *("E" * n)) for n in range(1, MAX_CARRIES + 1)},
 }
 """Columns of every constructor of sort E."""
+PARTS: Final[dict[str, tuple[int, ...]]] = {name: tuple(n for n, s in enumerate(c) if s == "E") for name, c in SIGNATURES.items()}
+"""The columns of each constructor that hold expressions."""
 
 
 def result_dtype(name: str, code: int) -> DType:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rewrites.declare import SIGNATURES
+from rewrites.declare import PARTS, SIGNATURES
 
 Arg = int | str
 
@@ -20,7 +20,8 @@ class Term(NamedTuple):
     @property
     def children(self) -> tuple[int, ...]:
         """The E columns."""
-        return tuple(a for a, sort in zip(self.args, SIGNATURES[self.name], strict=True) if sort == "E" and isinstance(a, int))
+        args = self.args
+        return tuple([args[n] for n in PARTS[self.name]])  # type: ignore[misc]
 
     @property
     def variables(self) -> tuple[str, ...]:
