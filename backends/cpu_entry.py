@@ -6,7 +6,8 @@ from typing import Final
 
 from backends.cpu_names import IN_ENTRY
 from backends.host import host_text, parameter_texts, result_name, size_lines, stored_type, tuple_text, turned, turned_back
-from kernel_ir.nodes import Kernel
+from kernel_ir.layout import Layout
+from kernel_ir.nodes import Kernel, Param
 from kernel_ir.plan import Buffer
 from kernel_ir.shapes import open_sizes, optional_sizes
 from kernel_ir.walk import statements
@@ -32,9 +33,16 @@ def fresh(shape, dtype):
 """Large results reuse memory: the system zeroes each new page, which takes as long as writing the result."""
 
 
-def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str, str] | None = None, empty: str = "fresh") -> str:
+def entry_text(
+    kernel: Kernel,
+    buffers: Mapping[str, Buffer],
+    given: Mapping[str, str] | None = None,
+    empty: str = "fresh",
+    layouts: Mapping[str, Layout] | None = None,
+) -> str:
     """The function named as the kernel, with sizes that no input (always) fixes by keyword. `given`: the user's names of renamed ones;
-    `empty`: what allocates the outputs."""
+    `empty`: what allocates the outputs; `layouts`: of arrays that lie in tiles or padded."""
+    laid = layouts or {}
     users = {name: user for name, user in (given or {}).items() if user not in IN_ENTRY}
     arrays, needed, optional = [p.name for p in kernel.params], open_sizes(kernel), optional_sizes(kernel)
     taken = [*arrays, *needed, *optional]
@@ -47,21 +55,21 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str
         if p.type.rank == 0:
             continue
         order = buffers[p.name].order
-        source = turned(p.name, order)
+        source = packed_text(p.name, laid[p.name]) if p.name in laid else f"np.ascontiguousarray({turned(p.name, order)})"
         if p.inout:
-            lines.append(f"{p.name}_given, {p.name} = {p.name}, np.ascontiguousarray({source})")
-            back = turned_back(p.name, order)
+            lines.append(f"{p.name}_given, {p.name} = {p.name}, {source}")
+            back = _back(p, laid, order)
             after.append(f"if not np.shares_memory({p.name}_given, {p.name}):\n        {p.name}_given[...] = {back}")
         else:
-            lines.append(f"{p.name} = np.ascontiguousarray({source})")
+            lines.append(f"{p.name} = {source}")
     for p in kernel.outputs:
-        shape = tuple_text([host_text(p.type.shape[d]) for d in buffers[p.name].order])
+        shape = tuple_text([host_text(buffers[p.name].shape[d]) for d in buffers[p.name].order])
         make = "np.zeros" if is_accumulated(kernel, p.name) else empty
         lines.append(f"{p.name} = {make}({shape}, {stored_type(p.type.dtype)})")
     arguments = [*(p.name for p in (*kernel.params, *kernel.outputs)), *kernel.sizes]
     lines.append(f"launch({', '.join(arguments)})")
     lines += after
-    results = [turned_back(p.name, buffers[p.name].order) for p in kernel.outputs]
+    results = [_back(p, laid, buffers[p.name].order) for p in kernel.outputs]
     head = ""
     if len(results) == 1:
         lines.append(f"return {results[0]}")
@@ -72,6 +80,19 @@ def entry_text(kernel: Kernel, buffers: Mapping[str, Buffer], given: Mapping[str
         head = f'{name} = namedtuple("{name}", "{fields}")\n\n\n'
         lines.append(f"return {name}({', '.join(results)})")
     return head + f"def {kernel.name}({parameters}):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
+
+
+def packed_text(array: str, layout: Layout) -> str:
+    """A call of `packed` that lays the array out."""
+    return f"packed({array}, {layout.tiles}, {layout.turn}, {layout.pad})"
+
+
+def _back(p: Param, laid: Mapping[str, Layout], order: tuple[int, ...]) -> str:
+    """The text of an array with its dimensions as the kernel names them."""
+    if p.name not in laid:
+        return turned_back(p.name, order)
+    layout, shape = laid[p.name], tuple_text([host_text(n) for n in p.type.shape])
+    return f"unpacked({p.name}, {shape}, {layout.tiles}, {layout.turn}, {layout.pad})"
 
 
 def is_accumulated(kernel: Kernel, array: str) -> bool:

@@ -17,13 +17,13 @@ RESERVED: Final = frozenset({
     "get_num_threads", "namedtuple", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "Lanes", "LanesModel", "models", "register_model", "spread", "place", "masked", "suffix", "call", "CACHE", "FAST", "TURNS_A",
     "TURNS_B", "TURNS_C", "TURNS_D", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last", "at",
-    "low", "high",
+    "low", "high", "packed", "unpacked",
 })  # fmt: skip
 SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges")
 """Ends of the names that the module makes of others."""
 IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?")
 """Names that the statements of a tile make."""
-IN_ENTRY: Final = frozenset({*keyword.kwlist, "np", "launch", "fresh", "min", "max", "bool"})
+IN_ENTRY: Final = frozenset({*keyword.kwlist, "np", "launch", "fresh", "min", "max", "bool", "packed", "unpacked"})
 """What a parameter of the entry cannot be called: Python's words, and what the entry itself uses."""
 NAMING: Final = frozenset({"name", "index", "array", "buffer", "target", "sizes", "result"})
 """Fields of nodes that hold names."""

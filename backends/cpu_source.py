@@ -4,6 +4,8 @@ The module has, for each launch, `<name>_part` (serial: the share of one thread)
 them all on arrays that exist; the function named as the kernel allocates the outputs. Arrays reach `launch` in memory order.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Final
 
 from backends.cpu_body import Body, Printer
@@ -30,6 +32,7 @@ from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.reductions import over_nothing
 from kernel_ir.dtypes import I64
+from kernel_ir.layout import packed, unpacked
 from kernel_ir.nodes import Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (
     Alloc,
@@ -44,6 +47,7 @@ from kernel_ir.plan import (
     Step,
     Store,
     Tile,
+    Turn,
 )
 from kernel_ir.walk import subtrees
 
@@ -78,13 +82,16 @@ class _Module:
     def text(self) -> str:
         names: dict[str, None] = {}
         steps = self._steps(self.plan.steps, names, self._needs_python(self.plan.steps))
-        entry = entry_text(self.kernel, self.buffers, self.given)
+        laid = {one.name: one.layout for one in self.plan.layouts if not one.layout.plain}
+        entry = entry_text(self.kernel, self.buffers, self.given, layouts=laid)
         launch = self._launch(steps)
         fast = "{" + ", ".join(repr(f) for f in sorted(self.flags)) + "}" if self.flags else "False"
         kept = [FRESH] if "= fresh(" in launch + entry else []
+        fresh = bool(kept)
+        kept += [_plain(f) for f in (packed, unpacked) if f" {f.__name__}(" in entry]
         body = "\n\n".join([*kept, helper_text(frozenset(self.used), self.flags), *self.functions, launch, entry])
         head = f'"""{self.kernel.name} on the CPU with numba."""\n\n{_imports(body)}\n'
-        lock = "LOCK = Lock()\n" if kept else ""
+        lock = "LOCK = Lock()\n" if fresh else ""
         return f'{head}CACHE = "__file__" in globals()\nFAST = {fast}\n{lock}\n\n{body}'
 
     # -- launches
@@ -362,7 +369,9 @@ def {name}({", ".join(["parts", *every])}):
                 bound.add(node.index)
             if isinstance(node, Tile):
                 bound |= {b.index for b in (node.rows, node.columns, *node.reduction)}
-            if isinstance(node, Store | Tile):
+            if isinstance(node, Turn):
+                bound |= {node.rows.index, node.columns.index}
+            if isinstance(node, Store | Tile | Turn):
                 used.add(node.buffer)
         for top in every:
             for x in subtrees(top):
@@ -381,6 +390,12 @@ def {name}({", ".join(["parts", *every])}):
         order = [*self.buffers, *self.kernel.sizes]
         order += [p.name for p in self.kernel.params if p.name not in self.buffers]
         return [n for n in order if n in used] + sorted(used - set(order))
+
+
+def _plain(function: Callable[..., object]) -> str:
+    """The text of a function of ours, without the types of its parameters."""
+    body = inspect.getsource(function).partition("\n")[2]
+    return f"def {function.__name__}({', '.join(inspect.signature(function).parameters)}):\n{body}"
 
 
 def _imports(body: str) -> str:

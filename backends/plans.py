@@ -1,22 +1,45 @@
 """Turns a kernel into the plans that a target's scheduler proposes for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from backends.target import Target
 from extract.machine import Machine
 from kernel_ir.fastmath import Flags
+from kernel_ir.layout import Layout, Layouts, rows_of
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
 
 
-def plans(kernel: Kernel, place: Target, machine: Machine, sizes: Mapping[str, int], licence: Flags) -> tuple[Plan, ...]:
-    """Every plan worth costing, in a fixed order. NumPy has no schedule of its own: it is costed as the CPU's loops."""
+def plans(
+    kernel: Kernel, place: Target, machine: Machine, sizes: Mapping[str, int], licence: Flags, layouts: Sequence[Layouts] = ()
+) -> tuple[Plan, ...]:
+    """Every plan worth costing, in a fixed order. NumPy has no schedule of its own: it is costed as the CPU's loops.
+
+    `layouts`: how arrays lie, each of these ways in turn (C order, where there is none).
+    """
     if place.backend in ("cpu", "numpy"):
         from extract import schedule_cpu
 
-        return schedule_cpu.plans(kernel, machine, sizes, licence)
+        return schedule_cpu.plans(kernel, machine, sizes, licence, layouts)
     from extract.schedule_cuda import cuda_plans
 
     flags = frozenset(map(str, licence))
     return tuple(replace(plan, fast_math=flags) for plan in cuda_plans(kernel, place.name, sizes))
+
+
+def layouts(
+    kernel: Kernel,
+    place: Target,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    packed: frozenset[str],
+    pinned: Mapping[str, Layout],
+    temporaries: bool,
+) -> tuple[Layouts, ...]:
+    """How the arrays that may lie anyhow may lie, the most promising ways first. NumPy takes them as they are, in C order."""
+    if place.backend != "cpu":
+        return (rows_of(kernel),)
+    from extract.layouts import searched
+
+    return searched(kernel, machine, sizes, packed, pinned, temporaries)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import log2, prod
 
 from extract.cycles import Cost
 from extract.fuse import Nodes, expressions_of
@@ -12,7 +12,7 @@ from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import Call, Expr, IndexRef, Load
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
-from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, Tile, When
+from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, Tile, Turn, When
 from kernel_ir.walk import children, free, substitute, subtrees
 
 PRODUCT_EFFICIENCY = 0.8
@@ -68,15 +68,17 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
 
 
 def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
-    """The cost of turning arrays, which callers mostly hold in C order, into the order of memory that the plan chose for them."""
-    inputs = {p.name: p for p in plan.kernel.params if p.type.layout == "any"}
+    """The cost of bringing arrays, which callers hold in C order, into the layouts that the plan chose for them, and outputs back from
+    tiles (of any other layout the caller gets a view); nothing for those that the caller packs."""
     elements = 0.0
-    for b in plan.buffers:
-        if b.name in inputs and b.order != tuple(range(len(b.order))):
-            count = 2.0 if inputs[b.name].inout else 1.0
-            for extent in b.shape:
-                count *= max(0, number(extent, sizes))
-            elements += count
+    for p in (*plan.kernel.params, *plan.kernel.outputs):
+        layout = plan.layout(p.name)
+        if layout is None or layout.is_rows or p.name in plan.packed or (p in plan.kernel.outputs and not layout.tiled):
+            continue
+        count = 2.0 if p.inout else 1.0
+        for extent in p.type.shape:
+            count *= max(0, number(extent, sizes))
+        elements += count
     cycles = elements * machine.extra.get("turn_cycles", 0.0)
     return Cost(cycles, overhead=cycles)
 
@@ -110,9 +112,12 @@ class _Walker:
                 case When():
                     self._expressions(node.condition, times, loops, vector)
                     self.nodes(node.body, times, loops, vector)
-                    self.nodes(node.otherwise, times, loops, vector)
+                    if not any(isinstance(n, Loop) for n in node.otherwise):  # else: what is left of the last tile, if anything
+                        self.nodes(node.otherwise, times, loops, vector)
                 case Tile():
                     self._tile(node, times, loops)
+                case Turn():
+                    self._turn(node, times, loops)
                 case Let() | Combine() | Store() | Accumulator():
                     for e in expressions_of(node):
                         self._expressions(e, times, loops, vector)
@@ -123,7 +128,7 @@ class _Walker:
     def _loop(self, loop: Loop, times: float, loops: tuple[tuple[str, int], ...]) -> None:
         lo, hi = number(loop.lo, self.sizes), number(loop.hi, self.sizes)
         extent = max(0, -(-(hi - lo) // loop.step))
-        inner = not any(isinstance(n, Loop | FoldLoop | Tile) for n in loop.body)
+        inner = not any(isinstance(n, Loop | FoldLoop | Tile | Turn) for n in loop.body)
         vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL) and not self._called(loop.body)
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
@@ -184,6 +189,16 @@ class _Walker:
                 del self.sizes[name]
             else:
                 self.sizes[name] = value
+
+    def _turn(self, turn: Turn, times: float, loops: tuple[tuple[str, int], ...]) -> None:
+        """A turned tile: squares a cache line wide, each loaded, turned in one shuffle a vector for each halving, and stored."""
+        extents = [max(0, number(b.hi, self.sizes) - number(b.lo, self.sizes)) for b in (turn.columns, turn.rows)]
+        size = turn.source.dtype.itemsize
+        side = self.machine.line_bytes // size
+        wide = side * turn.source.dtype.bits / self.machine.lanes_bits  # vectors a line
+        self.count.add("load", times * prod(extents) / side * wide * (1.0 + log2(side)))
+        inside = tuple((b.index, n) for b, n in zip((turn.columns, turn.rows), extents, strict=True))
+        self._touched(turn.source.array, turn.source.indices, size, (*loops, *inside))
 
     def _tail(self, extent: int, times: float) -> None:
         """A vector reduction runs several vectors a turn; what does not fill a turn runs one by one, then the lanes are joined."""

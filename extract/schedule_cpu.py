@@ -16,12 +16,15 @@ from extract.matmul import product
 from extract.names import Names
 from extract.pack import packed
 from extract.reductions import reads_nearer, scans_over
+from extract.relaid import relaid
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
 from extract.strides import Orders, Stride, access_cost, stride
 from extract.tile import Shapes, row_blocks, shapes
+from extract.turn import turned
 from kernel_ir.dtypes import I64
+from kernel_ir.layout import ArrayLayout, Layout, Layouts, rows_of
 from kernel_ir.nodes import ArrayType, Binder, Expr, Fold, Kernel, Load, Param, Reduce
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
 from kernel_ir.walk import free, statements, subtrees
@@ -32,33 +35,31 @@ TILE: Final = 64
 """Side of the square tiles of a transposition: 64 rows of 64 f32 fill half a first-level cache."""
 
 
+Sizes = Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to schedule: how far statements fuse, whether products go to the library, the order of `@ any` arrays."""
+    """One way to schedule: how far statements fuse, whether products go to the library, how arrays lie that may lie anyhow."""
 
     fusion: Fusion
     library: bool
-    structure: bool
     pack: bool
     stages: bool = True
+    layouts: tuple[ArrayLayout, ...] = ()
+    """Of `@ any` arrays, and of temporaries that do not lie in C order."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return (
             ("fuse", self.fusion),
             ("products", "library" if self.library else "loops"),
-            ("layout", "columns" if self.structure else "rows"),
             ("copies", "turned" if self.pack else "none"),
             ("one loop", "staged" if self.stages else "serial"),
+            *((f"layout {one.name}", ",".join(one.layout.values)) for one in self.layouts),
         )
 
 
-CHOICES: Final = tuple(
-    Choice(fusion, library, structure, pack)
-    for structure in (False, True)
-    for library in (False, True)
-    for fusion in ("most", "none")
-    for pack in (False, True)
-)
+CHOICES: Final = tuple(Choice(fusion, library, pack) for library in (False, True) for fusion in ("most", "none") for pack in (False, True))
 
 
 @dataclass(slots=True)
@@ -84,41 +85,58 @@ def plans(
     machine: Machine | None = None,
     sizes: Mapping[str, int] | None = None,
     fast_math: Iterable[object] = (),
+    layouts: Iterable[Layouts] = (),
 ) -> tuple[Plan, ...]:
-    """Every different plan of the choices above, in a fixed order; the cost model chooses among them."""
+    """Every different plan of the choices above, in a fixed order; the cost model chooses among them.
+
+    `layouts` (of `extract/layouts.py`): how arrays may lie that have a say in it; without any, all lie in C order.
+    """
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
     tiles = shapes(machine or load_machine("cpu"), sizes or {})
-    orders = any(p.type.layout == "any" for p in (*kernel.params, *kernel.outputs))
-    for choice in CHOICES:
-        if choice.structure and not orders:
-            continue  # the same plan again
-        made, cut = _planned(kernel, choice, flags, tiles)
-        found.setdefault((made.buffers, made.steps), made)
-        if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-            made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles)
-            found.setdefault((made.buffers, made.steps), made)
+    for laid in tuple(layouts) or (rows_of(kernel),):
+        for one in CHOICES:
+            choice = replace(one, layouts=laid)
+            made, cut = _planned(kernel, choice, flags, tiles)
+            if made is not None:
+                found.setdefault((made.buffers, made.steps), made)
+            if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
+                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles)
+                if made is not None:
+                    found.setdefault((made.buffers, made.steps), made)
     return tuple(found.values())
 
 
-def plan(kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset()) -> Plan:
-    """The plan of one choice, on the machine called "cpu"."""
-    return _planned(kernel, choice, fast_math, shapes(load_machine("cpu"), {}))[0]
+def plan(
+    kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset(), machine: Machine | None = None, sizes: Sizes | None = None
+) -> Plan | None:
+    """The plan of one choice (on the machine called "cpu"); None where it cannot be made for the layouts."""
+    return _planned(kernel, choice, fast_math, shapes(machine or load_machine("cpu"), sizes or {}))[0]
 
 
-def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes) -> tuple[Plan, bool]:
-    """The plan of one choice, and whether it cuts a loop into stages."""
+def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes) -> tuple[Plan | None, bool]:
+    """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
     grouped = grouping(kernel, choice.fusion)
-    orders = {p.name: _order(p, choice.structure) for p in (*kernel.params, *kernel.outputs)}
+    laid = {one.name: one.layout for one in choice.layouts}
+    orders = {p.name: _order(p, laid) for p in (*kernel.params, *kernel.outputs)}
+    orders |= {p.name: laid[p.name].order for p in grouped.temps if p.name in laid}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
     context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, choice.stages)
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
-    local = _locals(grouped.work)
-    context.buffers += [_temporary(p) for p in grouped.temps if p.name not in local]
-    steps = _steps(grouped, context)
-    return Plan(kernel, "cpu", tuple(context.buffers), steps, choice.pairs(), fast_math), context.cut
+    local = local_arrays(grouped.work)
+    context.buffers += [_temporary(p, orders) for p in grouped.temps if p.name not in local]
+    steps, buffers = _steps(grouped, context), tuple(context.buffers)
+    held = {b.name for b in buffers}
+    layouts = tuple(one for one in choice.layouts if one.name in held)
+    cut = {one.name: one.layout for one in layouts if not one.layout.plain}
+    if cut:
+        made = relaid(steps, buffers, cut, context.names)
+        if made is None:
+            return None, context.cut
+        steps, buffers = made
+    return Plan(kernel, "cpu", buffers, steps, replace(choice, layouts=layouts).pairs(), fast_math, layouts), context.cut
 
 
 def _unwritten(kernel: Kernel) -> frozenset[str]:
@@ -126,22 +144,23 @@ def _unwritten(kernel: Kernel) -> frozenset[str]:
     return frozenset(p.name for p in kernel.params if p.type.rank) - {s.target for s in statements(kernel.body)}
 
 
-def _order(p: Param, structure: bool) -> tuple[int, ...]:
+def _order(p: Param, laid: Mapping[str, Layout]) -> tuple[int, ...]:
+    """The dimensions, slowest first; where they are cut into tiles, as the elements of one tile lie."""
+    if p.name in laid:
+        return laid[p.name].order
     dims = tuple(range(p.type.rank))
-    turned = p.type.layout == "cols" or (p.type.layout == "any" and structure)
-    if turned and p.type.layout == "any":
-        return (*dims[-1:], *dims[:-1])  # structures of a few fields become one plane a field
-    return dims[::-1] if turned else dims
+    return dims[::-1] if p.type.layout == "cols" else dims
 
 
 def _argument(p: Param, space: str, orders: Orders) -> Buffer:
     return Buffer(p.name, p.type.dtype, p.type.shape, "argument" if space == "argument" else "output", orders[p.name])
 
 
-def _locals(work: tuple[Work, ...]) -> frozenset[str]:
+def local_arrays(work: tuple[Work, ...]) -> frozenset[str]:
+    """Temporaries that live inside one iteration of a group's loops."""
     names: set[str] = set()
     for one in work:
-        names |= set(one.locals) if isinstance(one, Group) else _locals(one.body)
+        names |= set(one.locals) if isinstance(one, Group) else local_arrays(one.body)
     return frozenset(names)
 
 
@@ -203,13 +222,15 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
     nodes = fused(lowering.nodes())
     nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))
     nodes = jammed(split(nodes, context.arrays, context.names), context.names)
-    allocs = tuple(Alloc(b) for b in lowering.buffers if b.name not in gone)
+    nodes, tiles = turned(nodes, bases, arrays, context.orders, context.names)
+    allocs = tuple(Alloc(b) for b in (*lowering.buffers, *tiles) if b.name not in gone)
     deal = "cyclic" if _uneven(shaped) else "block"
     return [*before, Launch(name, (*allocs, *_around(shaped.outer, nodes)), note=note, deal=deal)]
 
 
-def _temporary(p: Param) -> Buffer:
-    return Buffer(p.name, p.type.dtype, p.type.shape, "global", tuple(range(p.type.rank)))
+def _temporary(p: Param, orders: Orders | None = None) -> Buffer:
+    rows = tuple(range(p.type.rank))
+    return Buffer(p.name, p.type.dtype, p.type.shape, "global", (orders or {}).get(p.name, rows))
 
 
 def _around(outer: tuple[Binder, ...], nodes: tuple[Node, ...]) -> tuple[Node, ...]:

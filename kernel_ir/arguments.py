@@ -36,7 +36,8 @@ def fitted(p: Param, argument: Any) -> Array:
     if array.dtype != dtype.numpy and (p.inout or not _widens(array.dtype, dtype)):
         hint = f"convert it: `{name}.astype({_numpy_name(dtype)})`"
         raise ArgumentError(f"`{name}` holds {array.dtype}, and {dtype} was expected", p.span, hint)
-    return np.require(array, dtype.numpy, ["F" if p.type.layout == "cols" else "C", "A"])
+    order = {"rows": ["C"], "cols": ["F"], "any": []}[p.type.layout]
+    return np.require(array, dtype.numpy, [*order, "A"])
 
 
 def is_any(value: object, *types: type) -> bool:

@@ -51,6 +51,7 @@ class _Slot:
     dtype: np.dtype[Any]
     rank: int
     columns: bool
+    anyhow: bool
     extents: tuple[str | None, ...]
 
 
@@ -94,7 +95,8 @@ class Binding:
                 continue
             array = argument
             flags = array.flags if type(array) is np.ndarray and array.dtype == slot.dtype and array.ndim == slot.rank else None
-            if flags is None or not (flags.f_contiguous if slot.columns else flags.c_contiguous) or not flags.aligned:
+            lies = slot.anyhow or (flags is not None and (flags.f_contiguous if slot.columns else flags.c_contiguous))
+            if flags is None or not lies or not flags.aligned:
                 array = fitted(slot.param, argument)
                 if slot.param.inout and not np.may_share_memory(array, argument):
                     copied.append((argument, array))
@@ -209,7 +211,7 @@ def bind(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object], *
 
 def _slot(p: Param) -> _Slot:
     extents = tuple(e.name if isinstance(e, SizeRef) else None for e in p.type.shape)
-    return _Slot(p, p.name, p.type.dtype.numpy, p.type.rank, p.type.layout == "cols", extents)
+    return _Slot(p, p.name, p.type.dtype.numpy, p.type.rank, p.type.layout == "cols", p.type.layout == "any", extents)
 
 
 def _shape(name: str, extents: tuple[Value, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -2,17 +2,25 @@
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache, partial
 from keyword import iskeyword
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 
 from backends.target import Target
+from backends.target import target as target_named
+from extract.machine import load_machine
+from kernel_ir.arguments import kind_text
 from kernel_ir.binding import Binding, binding
 from kernel_ir.error_budget import ErrorBudget
 from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
+from kernel_ir.laid_call import LaidCall, packable, packed_array, stood_in
+from kernel_ir.layout import Layout, laid_anyhow
 from kernel_ir.nodes import Kernel
+from kernel_ir.packed import Packed
 from kernel_ir.plan import Plan
 from kernel_ir.shapes import optional_sizes
 
@@ -25,9 +33,19 @@ class Compiled:
 
     One output is returned as an array, several as a named tuple; `inout` arrays are updated in place. `kernel` is the (optimized)
     kernel that it computes, `source` the code that runs, `notes` what the user should know (a cache that cannot be written, for one).
+    `layouts` says how it wants each `@ any` array to lie: a call lays out what does not, `pack` does it once for many calls.
     """
 
-    def __init__(self, kernel: Kernel, plan: Plan, target: Target, source: str, run: Callable[..., Any], notes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        plan: Plan,
+        target: Target,
+        source: str,
+        run: Callable[..., Any],
+        notes: tuple[str, ...],
+        on_memory: "Callable[[Binding], LaidCall] | None" = None,
+    ) -> None:
         self.kernel = kernel
         self.plan = plan
         self.target = target
@@ -35,6 +53,9 @@ class Compiled:
         self.notes = notes
         self._run = run
         self._binding: Binding = binding(kernel)
+        self.layouts: dict[str, Layout] = {p.name: found for p in laid_anyhow(kernel) if (found := plan.layout(p.name)) is not None}
+        self._on_memory = None if on_memory is None else on_memory(self._binding)
+        self._laid = plan.packed or any(not layout.is_rows for layout in self.layouts.values())
         self._named = (*self._binding.open_sizes, *optional_sizes(kernel))
         self.__name__ = kernel.name
         self.__doc__ = str(kernel)
@@ -47,10 +68,40 @@ class Compiled:
         """Runs it. Raises ArgumentError, before anything is written, for arguments that do not fit the kernel or break its facts."""
         if self.target.backend == "cuda" and any(map(_is_device_array, (*args, *kwargs.values()))):
             return self._on_device(args, kwargs)
+        if self.layouts and (self._laid or any(isinstance(a, Packed) for a in (*args, *kwargs.values()))):
+            if self._on_memory is not None:
+                return self._on_memory(args, kwargs)
+            args, kwargs = stood_in(self.kernel, self.layouts, frozenset(), args, kwargs)
         bound = self._binding(args, kwargs)
         result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._named})
         bound.finish()
         return result
+
+    def pack(self, *array: Any, **arrays: Any) -> Any:
+        """The array, laid out as this kernel wants it: a call takes it as it is. Where several may be packed, give them by name; several
+        come back as a dict: `f(**f.pack(x=x, w=w))`.
+
+        >>> import kernel_ir as kir
+        >>> k = kir.parse("kernel norm(p: f32[N, 2] @ any) -> (y: f32[N]) { y[n] = sqrt(p[n, 0] ** 2 + p[n, 1] ** 2) }")["norm"]
+        >>> f = kir.optimize(k, target="cpu", packed=True).compile()
+        >>> p = f.pack(np.array([[3, 4], [5, 12]], np.float32))
+        >>> p, f(p).tolist()
+        (<packed float32[2, 2] as d1, d0>, [5.0, 13.0])
+
+        Raises ArgumentError for an array that the parameter does not take, or has no layout of its own.
+        """
+        given = packable(self.kernel, self.layouts, array, arrays)
+        params = {p.name: p for p in self.kernel.params}
+        found = {name: packed_array(params[name], self.layouts[name], a, _laying_code) for name, a in given.items()}
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def unpack(self, array: Any) -> Any:
+        """The ordinary array of one that is packed: a view, but for tiles a copy."""
+        if not isinstance(array, Packed):
+            raise ArgumentError(
+                f"unpack takes what pack or a call gave, not {kind_text(array)}", self.kernel.span, "it is unpacked already"
+            )
+        return array.unpack()
 
     def _on_device(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs on arrays that are on the device already. Facts about data are the caller's: reading them would copy the arrays back."""
@@ -112,8 +163,8 @@ def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags =
     Raises EquivalenceError, with the shrunk inputs, where the code computes something else, or exceeds the error budget.
     """
     source = source_text(plan, target)
-    run, notes = _runner(plan, target, source)
-    result = Compiled(plan.kernel, plan, target, source, run, notes)
+    run, notes, on_memory = _runner(plan, target, source)
+    result = Compiled(plan.kernel, plan, target, source, run, notes, on_memory)
     if check and _runs_here(target):
         from kernel_ir.testing import quick_check
 
@@ -123,7 +174,11 @@ def compiled(plan: Plan, target: Target, check: bool = False, fast_math: Flags =
     return result
 
 
-def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+OnMemory = Callable[[Binding], LaidCall]
+
+
+def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any], tuple[str, ...], OnMemory | None]:
+    """What runs a plan, notes, and, where the plan has a say in layouts, what runs it on memory that is laid out."""
     if target.backend in ("numpy", "cpu"):
         from backends.cpu_names import entry_name
         from backends.load import load
@@ -132,10 +187,31 @@ def _runner(plan: Plan, target: Target, source: str) -> tuple[Callable[..., Any]
         loaded = load(source, plan.kernel.name)
         name = entry_name(plan.kernel.name) if target.backend == "cpu" else plan.kernel.name
         run: Callable[..., Any] = getattr(loaded.module, name)
-        return guarded(run) if "prange(" in source else run, (loaded.note,) if loaded.note else ()
+        notes = (loaded.note,) if loaded.note else ()
+        parallel = "prange(" in source
+        on_memory = None if target.backend == "numpy" or not plan.layouts else partial(_on_memory, plan, loaded.module, parallel)
+        return guarded(run) if parallel else run, notes, on_memory
     from backends.cuda import build
 
-    return build(plan, target.name), ()
+    return build(plan, target.name), (), None
+
+
+def _on_memory(plan: Plan, module: ModuleType, parallel: bool, bound: Binding) -> LaidCall:
+    from backends.threads import guarded
+
+    several: Any = next((v for v in vars(module).values() if isinstance(v, type) and hasattr(v, "_fields")), None)
+    launch = guarded(module.launch) if parallel else module.launch
+    return LaidCall(plan, bound, launch, getattr(module, "fresh", np.empty), several, _laying_code)
+
+
+@lru_cache(maxsize=64)
+def _laying_code(kernel: Kernel) -> Compiled:
+    """A kernel that lays arrays out or back, compiled."""
+    from kernel_ir.costing import Costing
+
+    place = target_named("cpu")
+    costing = Costing(place, load_machine(place.machine), dict.fromkeys(kernel.sizes, 4096), NONE)
+    return compiled(costing.input(kernel)[0], place)
 
 
 def _runs_here(target: Target) -> bool:

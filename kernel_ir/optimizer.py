@@ -7,20 +7,20 @@ from math import inf
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from backends.plans import plans
 from backends.target import Target
 from backends.target import target as target_named
 from extract.candidates import Candidates, candidates
-from extract.cost import cost
 from extract.cycles import Cost
-from extract.machine import Machine, load_machine
+from extract.machine import load_machine
 from kernel_ir.arguments import MAX_SIZE
+from kernel_ir.costing import Costing, packed_names
 from kernel_ir.error_budget import Accuracy, ErrorBudget
 from kernel_ir.errors import UsageError
 from kernel_ir.fastmath import Flag, Flags, flags
+from kernel_ir.layout import Layout
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Plan
-from kernel_ir.schedule import Schedule, pinned, schedule_of
+from kernel_ir.schedule import Schedule, schedule_of
 from kernel_ir.trial import Refusal, Trial
 from rewrites.books import check_names, proved_book, rules_of
 from rewrites.certificates import admitted
@@ -58,7 +58,7 @@ class Result:
 
     `cycles` and `baseline_cycles` are the predicted cycles of the result and of the input, on the target at the sizes given.
     `rules` names the rules that mattered, `provenance` those that made the chosen terms or found them equal, as the e-graphs tell.
-    `candidates` is every kernel considered with its predicted cycles, `layouts` the memory order chosen for each `@ any` array. Where a
+    `candidates` is every kernel considered with its predicted cycles, `layouts` the layout chosen for each `@ any` array. Where a
     tolerance was given, `refused` holds the cheaper forms that exceed it, and `accuracy` the measured errors of the result and of the
     original.
     """
@@ -119,10 +119,12 @@ class Result:
         return source_text(self.plan, self.target)
 
     @property
-    def layouts(self) -> dict[str, tuple[int, ...]]:
-        """For each `@ any` array its dimensions, slowest in memory first, as the plan reads or writes them."""
-        chosen = {p.name for p in (*self.kernel.params, *self.kernel.outputs) if p.type.layout == "any"}
-        return {b.name: b.order for b in self.plan.buffers if b.name in chosen}
+    def layouts(self) -> dict[str, Layout]:
+        """How each `@ any` array lies, and each temporary that does not lie in C order; `str` of one is what a schedule block says.
+
+        An array that lies so already is taken as it is: `compile().pack(x)` makes one, once for many calls.
+        """
+        return {one.name: one.layout for one in self.plan.layouts}
 
     @cached_property
     def chain(self) -> "Chain":
@@ -187,6 +189,7 @@ class Options(TypedDict, total=False):
     seed: int
     check: bool
     exact: float
+    packed: Iterable[str] | bool
 
 
 def options(**given: Any) -> Options:
@@ -211,6 +214,7 @@ def optimize(
     check: bool = True,
     exact: float = 0.0,
     schedule: Schedule | None = None,
+    packed: Iterable[str] | bool = (),
 ) -> Result:
     """The cheapest equal form of `kernel` for `target` that the rules can reach under the `fast_math` flags.
 
@@ -220,8 +224,9 @@ def optimize(
     tolerance * |truth| at every element (0.0: never worse than the kernel as written); then the compiler contracts nothing by itself.
     `tune` measures that many of the best plans on this machine and keeps the fastest. `exact` seconds (SciPy is needed) let branch and
     bound propose the proved optimum of each e-graph besides the greedy choices. `schedule` pins choices of the plan (`Module.schedule`
-    reads a file's block); what it does not say is searched. With `check`, the result is compared to the original on drawn inputs
-    before it is returned.
+    reads a file's block); what it does not say is searched. `packed` names the `@ any` arrays (True: all) that the caller packs, and
+    the outputs that it takes packed: for the others the search counts what it costs to bring them from C order to another layout. With
+    `check`, the result is compared to the original on drawn inputs before it is returned.
 
     >>> import kernel_ir as kir
     >>> k = kir.parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 + x[i] * 1.0 }")["twice"]
@@ -245,7 +250,8 @@ def optimize(
     allowed = tuple(rule for rule in every if rule.needs <= licence)
     limit = budget or Budget()
     errors = None if tolerance is None else ErrorBudget(kernel, float(tolerance), licence, seed)
-    costing = _Costing(place, load_machine(place.machine), extents, licence if errors is None else licence - {Flag.CONTRACT}, schedule)
+    allowed_here = licence if errors is None else licence - {Flag.CONTRACT}
+    costing = Costing(place, load_machine(place.machine), extents, allowed_here, schedule, packed_names(kernel, packed))
     trial = Trial(kernel, licence, errors, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
     rounds: list[Round] = []
     best, (plan, least) = kernel, costing.input(kernel)
@@ -272,6 +278,8 @@ def optimize(
         retries += 1
         withheld = blamed if retries < RETRIES else trial.licensed
         allowed = tuple(rule for rule in allowed if rule.name not in withheld)
+    costing.settle(best)
+    plan, least = min([(plan, least), *costing.all(best)], key=lambda pair: pair[1].cycles)
     notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
     refused = tuple(trial.refusals)
     result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused)
@@ -282,41 +290,7 @@ def optimize(
 
 def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags, schedule: Schedule | None = None) -> Plan:
     """The cheapest plan of the kernel as it stands, of those that agree with a schedule. Raises NameError_ where none does."""
-    return _Costing(place, load_machine(place.machine), _extents(kernel, sizes), licence, schedule).input(kernel)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Costing:
-    """What a plan costs, for one target, sizes and licence."""
-
-    place: Target
-    machine: Machine
-    extents: dict[str, int]
-    licence: Flags
-    schedule: Schedule | None = None
-    known: dict[Kernel, list[tuple[Plan, Cost]]] = field(default_factory=dict[Kernel, "list[tuple[Plan, Cost]]"], compare=False)
-
-    def input(self, kernel: Kernel) -> tuple[Plan, Cost]:
-        """The cheapest plan of a kernel that the user gave. Raises NameError_ where none agrees with the schedule."""
-        best = self.best(kernel)
-        if best is None:
-            assert self.schedule is not None, "a kernel has a plan"
-            pinned(plans(kernel, self.place, self.machine, self.extents, self.licence), self.schedule)
-            raise AssertionError("a schedule that no plan agrees with has a choice to blame")
-        return best
-
-    def best(self, kernel: Kernel) -> tuple[Plan, Cost] | None:
-        """The cheapest plan of a kernel, of equal ones the first; None where none agrees with the schedule."""
-        return min(self.all(kernel), key=lambda pair: pair[1].cycles, default=None)
-
-    def all(self, kernel: Kernel) -> list[tuple[Plan, Cost]]:
-        """Every plan of a kernel with its cost."""
-        if kernel not in self.known:  # each round begins with the last one's result
-            found = plans(kernel, self.place, self.machine, self.extents, self.licence)
-            if self.schedule is not None:
-                found = [plan for plan in found if self.schedule.agrees(plan)]
-            self.known[kernel] = [(plan, cost(plan, self.machine, self.extents)) for plan in found]
-        return self.known[kernel]
+    return Costing(place, load_machine(place.machine), _extents(kernel, sizes), licence, schedule).input(kernel)[0]
 
 
 def _extents(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -336,7 +310,7 @@ def _extra_rules(given: Iterable[str | Rule]) -> tuple[Rule, ...]:
     return tuple(rule for one in given for rule in ((admitted(one),) if isinstance(one, Rule) else proved_book(one)))
 
 
-def _tuned(result: Result, costing: _Costing, made_by: Mapping[Kernel, tuple[str, ...]], count: int, seed: int) -> Result:
+def _tuned(result: Result, costing: Costing, made_by: Mapping[Kernel, tuple[str, ...]], count: int, seed: int) -> Result:
     """The result with the fastest, by the clock, of the `count` best plans of the kernels given with the rules that made them."""
     from kernel_ir.tuning import fastest
 

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Literal
 
 from kernel_ir.dtypes import DType
+from kernel_ir.layout import Layout, Layouts
 from kernel_ir.nodes import Binder, Carry, Expr, Kernel, Load, ReduceKind
 
 Space = Literal["argument", "output", "global", "local", "shared"]
@@ -107,7 +108,8 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """`for index in lo..hi by step`."""
+    """`for index in lo..hi by step`. On a GPU, a grid or thread loop with a step above 1 gives each thread `step` neighbours at a time,
+    whose loads and stores are as wide as their places allow."""
 
     index: str
     lo: Expr
@@ -179,6 +181,20 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """CPU: `buffer[indices] = source` for all `rows` and `columns`, a square of them at a time in registers.
+
+    `source` moves by one element from row to row and by a fixed distance from column to column; `buffer` the other way round.
+    """
+
+    buffer: str
+    indices: tuple[Expr, ...]
+    source: Load
+    rows: Binder
+    columns: Binder
+
+
+@dataclass(frozen=True, slots=True)
 class BlockTile:
     """GPU: `buffer[indices] = result` for a rectangle of `rows` by `columns` a block; `result` reads the scalar `total`, which is
     `sum(reduction: left * right)`.
@@ -210,7 +226,17 @@ class BlockTile:
         return self.height // self.each[0], self.width // self.each[1]
 
 
-Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul | Tile | BlockTile
+Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul | Tile | Turn | BlockTile
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a launch asks of one call: expressions over sizes that are multiples of a number, or no greater than it, and arrays that
+    start at a multiple of 16 bytes."""
+
+    multiples: tuple[tuple[Expr, int], ...] = ()
+    at_most: tuple[tuple[Expr, int], ...] = ()
+    aligned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +244,7 @@ class Launch:
     """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU.
 
     `deal`: whether a CPU thread gets a contiguous block of the parallel iterations, or every n-th one (work that grows with the index).
+    GPU: where the `guard` does not hold at a call, `otherwise` runs instead.
     """
 
     name: str
@@ -225,6 +252,8 @@ class Launch:
     threads: int = 1
     note: str = ""
     deal: Literal["block", "cyclic"] = "block"
+    guard: Guard | None = None
+    otherwise: "Launch | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +273,8 @@ class Plan:
     """Everything that runs for one call of a kernel on one target.
 
     `schedule` names the choices that made it, one (what, how) pair each, in order: enough to make the plan again from the kernel.
+    `layouts` says how each `@ any` array lies (and temporaries that do not lie in C order); a buffer whose layout is more than an order
+    of dimensions has the shape of its memory. The caller packs the arrays of `packed`, and takes the outputs among them packed.
     """
 
     kernel: Kernel
@@ -252,3 +283,9 @@ class Plan:
     steps: tuple[Step, ...]
     schedule: tuple[tuple[str, str], ...] = ()
     fast_math: frozenset[str] = field(default_factory=frozenset[str])
+    layouts: Layouts = ()
+    packed: frozenset[str] = field(default_factory=frozenset[str])
+
+    def layout(self, array: str) -> Layout | None:
+        """How an array lies that has a say in it; None for the others."""
+        return next((one.layout for one in self.layouts if one.name == array), None)

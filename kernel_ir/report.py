@@ -128,7 +128,7 @@ def result_json(result: "Result", explain: bool = False) -> dict[str, Any]:
         "rules": list(names),
         "rules_from": where,
         "candidates": [{"cycles": cycles, "text": str(kernel)} for kernel, cycles in result.candidates],
-        "layouts": {name: list(order) for name, order in result.layouts.items()},
+        "layouts": {name: list(layout.values) for name, layout in result.layouts.items()},
         "schedule": [{"what": what, "how": how} for what, how in result.plan.schedule],
         "rounds": [_round_json(one) for one in result.rounds],
         "accuracy": None if result.accuracy is None else _accuracy_json(result.accuracy),

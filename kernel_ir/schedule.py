@@ -6,12 +6,16 @@ A block pins what it says and leaves open what it does not; of the plans that ag
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Final
 
 from kernel_ir.errors import NameError_, Span
 from kernel_ir.plan import Plan
 from kernel_ir.render import schedule_lines
 from kernel_ir.surface import NOWHERE
 from kernel_ir.syntax import File, ScheduleSyntax
+
+LAYOUT: Final = "layout_"
+"""Begins the key of the choice that says how an array lies: `layout_x = d1, d0`."""
 
 
 @dataclass(frozen=True, slots=True)
