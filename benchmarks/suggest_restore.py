@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
+from extract.suggest import Found
 from extract.suggest_chat import Spending
 from extract.suggest_database import Database
-from extract.suggest_isolate import Isolated
 from extract.suggest_model import ModelSuggester
+from extract.suggest_pool import Pool
 from extract.suggest_record import Replay
 from kernel_ir.nodes import Kernel
 from kernel_ir.optimizer import Result
@@ -46,13 +48,16 @@ class Reduced(Search):
         return tuple(rule for rule in default_rules() if rule.name not in self.removed)
 
 
+def _found(search: Search, kernel: Kernel) -> Found:
+    return search(kernel, ())
+
+
 def restore(say: Callable[[str], None]) -> dict[str, Any]:
     """Logarithms of cycles lost and recovered, summed over the public kernels that lose any."""
     kernels = [k for path in sorted((ROOT / "examples" / "kernels").glob("*.kir")) for k in parse_file(path).values()]
     whole, part = Search("cpu", FLAGS), Reduced("cpu", FLAGS, removed=REMOVED)
-    with Isolated() as isolated:
-        full = {k.name: isolated.call(600.0, whole, k, ()).cycles for k in kernels}
-        less = {k.name: isolated.call(600.0, part, k, ()).cycles for k in kernels}
+    with Pool() as pool:
+        full, less = ({f.kernel.name: f.cycles for f in pool.results(partial(_found, search), kernels, 600.0)} for search in (whole, part))
     losers = [k for k in kernels if less[k.name] > full[k.name] * LOST]
     say(f"{len(losers)} of {len(kernels)} kernels lose cycles")
     replay = Replay(RECORDING)
@@ -62,7 +67,8 @@ def restore(say: Callable[[str], None]) -> dict[str, Any]:
         part,
         Database(None),
         replay.left,
-        notify=lambda o: say(f"{o.fate.value} {o.name}"),
+        notify=lambda o: say(f"{o.fate.value} {o.name} {o.best:.3f}"),
+        progress=say,
     )
     after = {f.kernel.name: f.cycles for f in found.after}
     lost = sum(math.log(less[k.name] / full[k.name]) for k in losers)

@@ -4,31 +4,29 @@ Nothing that a suggestion says is believed: the types are the checker's, the lic
 the cost model's (or the clock's).
 """
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from extract.suggest import Batch, Clock, Fate, Found, Gain, Optimizer, Outcome
+from extract.suggest import Batch, Clock, Fate, Found, Optimizer, Outcome
 from extract.suggest_database import Database
+from extract.suggest_gain import Certified, Gains
 from extract.suggest_general import generalised
 from extract.suggest_isolate import Isolated, Overrun
+from extract.suggest_pool import Pool
 from extract.suggest_prove import Prover
 from extract.suggest_read import one_rule, read_rule
 from extract.suggest_repair import repaired
-from kernel_ir.errors import EquivalenceError, KernelError
+from kernel_ir.errors import KernelError
 from kernel_ir.fastmath import Flags, flags_text
 from kernel_ir.nodes import Kernel
 from rewrites.rule import Rule
 from rewrites.wording import canonical_text, rule_text
 
-OPTIMIZE: Final = 120.0
-"""Seconds for one kernel's optimization with a suggested rule."""
-LEAST_GAIN: Final = 1.0001
-"""A rule is kept if some kernel's cycles fall by more than this ratio."""
 TOGETHER: Final = 24
 """Rules without a gain of their own that are tried together, the latest first."""
-LEAST_SPEEDUP: Final = 1.02
-"""… and by the clock by more than this."""
 
 
 @dataclass(slots=True)
@@ -46,17 +44,73 @@ class Judge:
     isolated: Isolated
     setting: str
     clock: Clock | None = None
-    kept: list[Rule] = field(default_factory=list[Rule])
-    found: tuple[Found, ...] = ()
+    pool: Pool | None = None
+    progress: Callable[[str], None] = lambda _: None
     named: set[str] = field(default_factory=set[str])
     prover: Prover = field(init=False)
+    gains: Gains = field(init=False)
 
     def __post_init__(self) -> None:
         self.prover = Prover(self.database, self.isolated)
-        self.found = tuple(self._optimized(k, ()) for k in self.kernels)
+        pool = self.pool or Pool((self.isolated,))
+        self.gains = Gains(self.kernels, self.optimizer, pool, self.isolated, self.clock, self.progress)
+
+    @property
+    def kept(self) -> list[Rule]:
+        """The rules kept so far."""
+        return self.gains.kept
+
+    @property
+    def found(self) -> tuple[Found, ...]:
+        """The kernels as they are with these rules."""
+        return self.gains.found
 
     def judge(self, text: str, batch: Batch) -> Outcome:
         """The fate of one suggested rule."""
+        return next(self.judged((text,), batch))
+
+    def judged(self, texts: Sequence[str], batch: Batch, until: float = math.inf) -> Iterator[Outcome]:
+        """The fates of a batch's rules, those of certified rules last: what these gain is asked of all at once, then one by one.
+
+        After the time `until` no further rule is looked at; those that are certified by then are tried.
+        """
+        certified: list[Certified] = []
+        for number, text in enumerate(texts, 1):
+            if time.monotonic() > until:
+                break
+            self.progress(f"judging rule {number} of {len(texts)}, {len(self.kept)} kept")
+            outcome = self._admitted(text, batch)
+            if isinstance(outcome, Certified):
+                certified.append(outcome)
+                self.named.add(outcome.rule.name)
+            else:
+                yield outcome
+        for one, outcome in zip(certified, self.gains.outcomes(certified), strict=True):
+            self.database.tried(self.setting, one.key, outcome)
+            yield outcome
+
+    def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Certified rules that gained nothing in their batches, once more: all at once."""
+        names = {r.name for r in self.kept}
+        idle = {o.admitted: o for o in outcomes if o.fate is Fate.NO_GAIN and o.name not in names}
+        latest = list(idle.values())[-TOGETHER:]
+        certified = [
+            Certified(o, canonical_text(read_rule(o.suggested)), rule, rule)
+            for o in latest
+            if (rule := one_rule(o.admitted)).name not in names
+        ]
+        if frozenset(c.rule.text for c in certified) in self.gains.tried or not certified:
+            return []
+        kept: list[Outcome] = []
+        for one, outcome in zip(certified, self.gains.outcomes(certified, alone=False), strict=True):
+            if outcome.fate is Fate.KEPT:
+                outcome = replace(outcome, why="gains together with others of this round")
+                self.database.tried(self.setting, one.key, outcome)
+                kept.append(outcome)
+        return kept
+
+    def _admitted(self, text: str, batch: Batch) -> "Outcome | Certified":
+        """The rule, proved and general; or its fate, where it has one already."""
         origin = Outcome("", text, Fate.REFUSED, source=batch.source, prompt=batch.prompt)
         try:
             rule = read_rule(text, frozenset(r.name for r in self.rules) | self.named)
@@ -64,58 +118,18 @@ class Judge:
         except KernelError as error:
             return replace(origin, why=str(error))
         earlier = self.database.outcome(self.setting, key)
-        if earlier is not None:
+        if earlier is not None and earlier.name not in {r.name for r in self.rules}:
             return self._again(earlier)
         self.prover.begin()
         try:
-            outcome = self._judged(rule, replace(origin, name=rule.name))
-        except EquivalenceError as error:
-            # Exact rules alone made a kernel that differs: the last line of defence against a fault of the prover.
-            outcome = replace(origin, name=rule.name, fate=Fate.REFUTED, why=f"a kernel optimized with it differs: {error.message}")
+            outcome = self._proved_and_new(rule, key, replace(origin, name=rule.name))
         except KernelError as error:  # the e-graph does not take it: nothing that a later version must believe
             return replace(origin, name=rule.name, why=error.message)
         except Overrun as reason:
             outcome = replace(origin, name=rule.name, fate=Fate.UNPROVED, why=str(reason))
-        self.database.tried(self.setting, key, outcome)
-        if outcome.fate.certified:
-            self.named.add(outcome.name)
+        if isinstance(outcome, Outcome):
+            self.database.tried(self.setting, key, outcome)
         return outcome
-
-    def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Certified rules that gained nothing alone, once more: all at once, then without each that is not missed."""
-        idle = {o.admitted: o for o in outcomes if o.fate is Fate.NO_GAIN and o.name not in {r.name for r in self.kept}}
-        rules = list({r.name: r for r in map(one_rule, list(idle)[-TOGETHER:])}.values())
-        if not rules or (len(rules) == 1 and not self.kept):
-            return []
-        needed = self._needed(rules)
-        kept: list[Outcome] = []
-        before = self.found
-        self.kept += needed
-        if needed:
-            self.found = self._all(())
-        gains = tuple(
-            Gain(b.kernel.name, b.cycles, a.cycles) for b, a in zip(before, self.found, strict=True) if b.cycles > a.cycles * LEAST_GAIN
-        )
-        for rule in needed:
-            outcome = replace(idle[rule_text(rule)], fate=Fate.KEPT, gains=gains, why="gains together with the others of this round")
-            self.database.tried(self.setting, canonical_text(read_rule(outcome.suggested)), outcome)
-            kept.append(outcome)
-        return kept
-
-    def _needed(self, rules: list[Rule]) -> list[Rule]:
-        """The rules without which the kernels cost more than with all of them; none where all of them gain nothing."""
-        whole = self._all(tuple(rules))
-        if not any(b.cycles > a.cycles * LEAST_GAIN for b, a in zip(self.found, whole, strict=True)):
-            return []
-        for rule in list(rules):
-            fewer = [r for r in rules if r is not rule]
-            found = self._all(tuple(fewer))
-            if all(f.cycles <= w.cycles * LEAST_GAIN for f, w in zip(found, whole, strict=True)):
-                rules = fewer
-        return rules
-
-    def _all(self, extra: tuple[Rule, ...]) -> tuple[Found, ...]:
-        return tuple(self._optimized(f.kernel, (*self.kept, *extra)) for f in self.found)
 
     def _again(self, earlier: Outcome) -> Outcome:
         """What was tried before, in another run or this one; what was kept is kept."""
@@ -124,10 +138,10 @@ class Judge:
         if earlier.fate is Fate.KEPT:
             rule = one_rule(earlier.admitted)
             if rule.name not in {r.name for r in self.kept}:
-                self._keep(rule)
+                self.gains.keep(rule)
         return earlier
 
-    def _judged(self, rule: Rule, outcome: Outcome) -> Outcome:
+    def _proved_and_new(self, rule: Rule, key: str, outcome: Outcome) -> "Outcome | Certified":
         if self.prover.derived(rule, self._known()):
             return replace(outcome, fate=Fate.KNOWN, why="the rules that there are derive it")
         proved = self._proved(rule)
@@ -135,16 +149,10 @@ class Judge:
             return self._failed(rule, outcome)
         if proved != rule and self.prover.derived(proved, self._known()):
             return replace(outcome, fate=Fate.KNOWN, why=f"as far as it holds, the rules that there are derive it: {rule_text(proved)}")
+        narrow = one_rule(rule_text(proved))
         general = one_rule(rule_text(generalised(proved, self.prover.holds)))
         method = self.prover.proof(general).method
-        outcome = replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method)
-        dropped: list[str] = []
-        for candidate in dict.fromkeys((general, one_rule(rule_text(proved)))):
-            gains, notes = self._keep(candidate)
-            if gains:
-                return replace(outcome, fate=Fate.KEPT, admitted=rule_text(candidate), gains=gains)
-            dropped += [note for note in notes if candidate.name in note]
-        return replace(outcome, why="; ".join(("no kernel given gets cheaper with it", *dict.fromkeys(dropped))))
+        return Certified(replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method), key, general, narrow)
 
     def _known(self) -> tuple[Rule, ...]:
         return (*self.rules, *self.kept)
@@ -164,23 +172,3 @@ class Judge:
             why = f"it needs {flags_text(off)}, and the flags that are on are {flags_text(self.flags)}"
             return replace(outcome, fate=Fate.UNLICENSED, why=why)
         return replace(outcome, fate=Fate.REFUTED if proof.refuted else Fate.UNPROVED, why=proof.why)
-
-    def _keep(self, rule: Rule) -> tuple[tuple[Gain, ...], tuple[str, ...]]:
-        """What the rule gains, and the optimizer's notes; with a gain, the rule and the kernels as they are then are kept."""
-        after = self._all((rule,))
-        gains = tuple(g for b, a in zip(self.found, after, strict=True) if rule.name in a.fired for g in self._gain(b, a, rule))
-        if gains:
-            self.kept.append(rule)
-            self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, after, strict=True))
-        return gains, tuple(note for f in after for note in f.notes)
-
-    def _gain(self, before: Found, after: Found, rule: Rule) -> tuple[Gain, ...]:
-        """The gain of one kernel, by the cost model, and by the clock where there is one."""
-        gain = Gain(before.kernel.name, before.cycles, after.cycles)
-        if gain.ratio < LEAST_GAIN or self.clock is None:
-            return (gain,) if gain.ratio >= LEAST_GAIN else ()
-        old, new = self.isolated.call(OPTIMIZE, self.clock, before.kernel, tuple(self.kept), (*self.kept, rule))
-        return (Gain(before.kernel.name, old, new, "s"),) if old >= new * LEAST_SPEEDUP else ()
-
-    def _optimized(self, kernel: Kernel, extra: tuple[Rule, ...]) -> Found:
-        return self.isolated.call(OPTIMIZE, self.optimizer, kernel, extra)

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,8 @@ from kernel_ir.fastmath import Flags
 SAMPLED: Final = 5
 """Rules of the best so far that a round is shown."""
 
+INTERRUPTED: Final = "interrupted"
+
 Notify = Callable[[Outcome], None]
 
 
@@ -28,6 +30,8 @@ class Report:
     before: tuple[Found, ...]
     after: tuple[Found, ...]
     rounds: int
+    ended: str = ""
+    """Why it ended before its rounds were over."""
 
     @property
     def kept(self) -> tuple[Outcome, ...]:
@@ -47,24 +51,35 @@ def run(
     before = judge.found
     outcomes: list[Outcome] = []
     until = math.inf if seconds is None else time.monotonic() + seconds
+    ended = ""
     number = 0
+    try:
+        for outcome, round_ in _rounds(judge, suggester, rounds, seed, until, outcomes):
+            number = round_
+            outcomes.append(outcome)
+            if notify is not None:
+                notify(outcome)
+        if time.monotonic() > until:
+            ended = "its time is up"
+    except KeyboardInterrupt:  # what was found is not lost
+        ended = INTERRUPTED
+    return Report(tuple(outcomes), before, judge.found, number + 1, ended)
+
+
+def _rounds(
+    judge: Judge, suggester: Suggester, rounds: int, seed: int, until: float, outcomes: Sequence[Outcome]
+) -> Iterator[tuple[Outcome, int]]:
+    """Each outcome with the number of its round; `outcomes` are those so far."""
     for number in range(rounds):
         silent = True
         for batch in suggester.suggest(task(judge, number, outcomes, seed)):
             silent = False
-            for text in rule_texts(batch.text):
-                if time.monotonic() > until:
-                    return Report(tuple(outcomes), before, judge.found, number + 1)
-                outcomes.append(judge.judge(text, batch))
-                if notify is not None:
-                    notify(outcomes[-1])
+            yield from ((o, number) for o in judge.judged(rule_texts(batch.text), batch, until))
+            if time.monotonic() > until:
+                return
         if silent:
-            break
-        for outcome in judge.together(outcomes) if time.monotonic() < until else ():
-            outcomes.append(outcome)
-            if notify is not None:
-                notify(outcome)
-    return Report(tuple(outcomes), before, judge.found, number + 1)
+            return
+        yield from ((o, number) for o in judge.together(outcomes))
 
 
 def task(judge: Judge, number: int, outcomes: Sequence[Outcome], seed: int) -> Task:

@@ -11,7 +11,7 @@ from extract.suggest_book import HEAD, added, book_text, certificates_text
 from extract.suggest_chat import Chat, Spending
 from extract.suggest_client import Client
 from extract.suggest_database import Database, opened
-from extract.suggest_loop import Report
+from extract.suggest_loop import INTERRUPTED, Report
 from extract.suggest_model import ModelSuggester
 from extract.suggest_prompt import Message, messages
 from extract.suggest_record import Recorder, Replay
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def suggest(arguments: argparse.Namespace) -> int:
-    """`kir rules suggest FILE…`: exit code 0 whether or not a rule was found; 2 where nobody could be asked."""
+    """`kir rules suggest FILE…`: exit code 0 whether or not a rule was found; 2 where nobody could be asked; 130 after Ctrl-C."""
     options(target=arguments.target, fast_math=arguments.fast_math, pack=arguments.pack)
     spending = _spending(arguments)
     search, kernels = _search(arguments)
@@ -42,11 +42,10 @@ def suggest(arguments: argparse.Namespace) -> int:
                 return _dry_run(arguments, kernels, search, database)
             suggester, notes = _suggester(arguments, spending, database, show)
             tune = arguments.tune > 0
-            seconds = None if spending.seconds is None else spending.seconds
-            report = suggested(kernels, suggester, search, database, arguments.rounds, seconds, tune, _teller(err))
+            report = suggested(kernels, suggester, search, database, arguments.rounds, spending.seconds, tune, _teller(err), show)
         _write(arguments, report)
         _summarise(err, report, spending, [*notes, *database.notes])
-    return 0
+    return 130 if report.ended == INTERRUPTED else 0
 
 
 def _search(arguments: argparse.Namespace) -> tuple[Search, tuple[Kernel, ...]]:
@@ -207,6 +206,7 @@ def _summarise(err: "Console", report: Report, spending: Spending, notes: Sequen
         err.print(f"{b.kernel.name}: {b.cycles:.4g} → {a.cycles:.4g} cycles ({ratio:.3f}×)", markup=False, soft_wrap=True)
     spent = f", {spending.read} tokens read and {spending.written} written" if spending.read else ""
     cost = f", {spending.cost:.4f} USD" if spending.prices else ""
-    err.print(f"{len(report.outcomes)} suggestions, {len(report.kept)} rules kept{spent}{cost}", markup=False, soft_wrap=True)
+    ended = f" ({report.ended})" if report.ended else ""
+    err.print(f"{len(report.outcomes)} suggestions, {len(report.kept)} rules kept{spent}{cost}{ended}", markup=False, soft_wrap=True)
     for note in dict.fromkeys(notes):
         err.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from extract.suggest_database import Database, digest
 from extract.suggest_isolate import Isolated
 from extract.suggest_judge import Judge
 from extract.suggest_loop import Notify, Report, run
+from extract.suggest_pool import Pool
 from kernel_ir import __version__
 from kernel_ir.directories import cache_directory
 from kernel_ir.fastmath import flags, flags_text
@@ -102,13 +103,15 @@ def suggest(
     seconds: float | None = None,
     tune: bool = False,
     notify: Notify | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Rules for the kernels, suggested by anybody, admitted by proof alone, kept for their gain (by prediction; by the clock if `tune`).
 
     Raises what `optimize` raises where the kernels cannot be optimized as they are, and ModelError where a model gives no answer at all.
     """
-    with Isolated() as isolated:
+    with Isolated() as isolated, Pool() as pool:
         clock = Clock(search) if tune else None
         setting = search.setting(kernels, tune)
-        judge = Judge(tuple(kernels), search.base(), flags(search.fast_math), search, database, isolated, setting, clock)
+        progress("optimizing the kernels as they are")
+        judge = Judge(tuple(kernels), search.base(), flags(search.fast_math), search, database, isolated, setting, clock, pool, progress)
         return run(judge, suggester, rounds, search.seed, seconds, notify)
