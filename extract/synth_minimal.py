@@ -10,7 +10,7 @@ from typing import Final
 
 from extract.synth_propose import Candidate
 from extract.synth_settle import settled
-from extract.synth_terms import Leaf, Node, Tree, inner
+from extract.synth_trees import Leaf, Node, Tree, inner
 from extract.synth_words import tree_of
 from extract.synth_work import Vocabulary
 from kernel_ir.errors import RuleError

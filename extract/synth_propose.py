@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy
 
-from extract.synth_terms import Enumeration, Leaf, Tree, Workload, inner, leaves, size
+from extract.synth_terms import Enumeration, Workload
+from extract.synth_trees import Leaf, Tree, inner, leaves, size
 from extract.synth_values import Domain, fingerprints, inputs
 from extract.synth_words import rule_of
 from kernel_ir.ops import OPS

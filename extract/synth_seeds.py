@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy
 
 from extract.synth_propose import Candidate, ranked
-from extract.synth_terms import Enumeration, Leaf, Node, Tree, Workload, leaves, renamed, size
+from extract.synth_terms import Enumeration, Workload
+from extract.synth_trees import Leaf, Node, Tree, leaves, renamed, size
 from extract.synth_values import REAL, REAL_POSITIVE, SMALL
 from extract.synth_words import rule_of
 from extract.synth_work import CONSTANTS, VARIABLES

@@ -6,60 +6,24 @@ subterm. Terms that differ in the order of a commutative op, or of an associativ
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy
 
+from extract.synth_trees import NAMES, TRUTHS, Leaf, Node, Sort, Tree, generalised, leaves, renamed, size
 from extract.synth_values import Domain, fingerprints, inputs
 from kernel_ir.ops import OPS
 
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 Array = Any
 
-Sort = Literal["x", "b"]
-"""Numbers of the domain's type, and truth values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A variable (`value` None) or a literal."""
-
-    text: str
-    sort: Sort
-    value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An op at the root of a term; `powi` with its exponent."""
-
-    op: str
-    exponent: int | None = None
-
-    @property
-    def sorts(self) -> tuple[Sort, ...]:
-        letters = OPS[self.op].signature.partition("->")[0]
-        return tuple("b" if letter == "b" else "x" for letter in letters if letter != "i")
-
-    @property
-    def result(self) -> Sort:
-        return "b" if OPS[self.op].signature.endswith("b") else "x"
-
-    def value(self, args: list[Array]) -> Array:
-        """The op over rows of values."""
-        with np.errstate(all="ignore"):
-            if self.exponent is not None:
-                return OPS[self.op].numpy(args[0], np.int64(self.exponent))
-            return np.asarray(OPS[self.op].numpy(*args))
-
-
-Tree = tuple[Any, ...]
-"""(leaf,) or (node, subtree, …)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What to enumerate: terms of at most `size` nodes, at most `limit` of them, and of each size about `pairs` pairs."""
+    """What to enumerate: terms of at most `size` nodes, at most `limit` of them, and of each size about `pairs` pairs.
+
+    `atoms` are terms over the leaves that count as leaves; `targets` are terms that others are compared with, but not built of.
+    """
 
     domain: Domain
     nodes: tuple[Node, ...]
@@ -67,11 +31,13 @@ class Workload:
     size: int
     limit: int = 120_000
     pairs: int = 60
+    atoms: tuple[Tree, ...] = ()
+    targets: tuple[Tree, ...] = ()
 
 
 _CHUNK: Final = 40_000
 EXAMINED: Final = 200
-"""Pairs of one op and one split of a size that are looked at."""
+"""Pairs of one op and one split of a size that are looked at, those of most variables first."""
 _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SEED: Final = 0x9E37_79B9
 
@@ -114,6 +80,8 @@ class Enumeration:
     _banks: dict[Sort, _Bank] = field(default_factory=dict[Sort, _Bank])
     _known: list[str] = field(default_factory=lambda: [""])
     _trees: dict[tuple[Sort, int], Tree] = field(default_factory=dict[tuple[Sort, int], Tree])
+    _given: list[tuple[Tree, Tree]] = field(default_factory=list[tuple[Tree, Tree]])
+    """Pairs of atoms and targets."""
 
     def pairs(self) -> Iterator[tuple[Tree, Tree]]:
         """(smaller, larger) trees with the same fingerprint, smallest first: of each size the most general few.
@@ -122,8 +90,9 @@ class Enumeration:
         """
         self._leaves()
         found: set[tuple[Tree, Tree]] = set()
-        for large in range(2, self.work.size + 1):
-            level = dict.fromkeys(pair for pair in self._level(large) if pair not in found)
+        for large in range(1, self.work.size + 1):
+            pairs = self._level(large) if large > 1 else (_oriented(*pair) for pair in self._given)
+            level = dict.fromkeys(pair for pair in pairs if pair not in found and pair[0] != pair[1])
             ordered = sorted(level, key=_generality)
             for pair in ordered[:EXAMINED]:
                 if not any(general in found for general in generalised(*pair)):
@@ -158,7 +127,7 @@ class Enumeration:
             for ids in self._arguments(node, large):
                 for rep, args in self._added(number, node, large, ids):
                     term = (node, *(self._tree(s, i) for s, i in zip(node.sorts, args, strict=True)))
-                    yield renamed(self._tree(node.result, rep), term)
+                    yield _oriented(self._tree(node.result, rep), term)
 
     def _leaves(self) -> None:
         sample = self.work.domain.samples
@@ -183,6 +152,24 @@ class Enumeration:
             for i, f in enumerate(fingerprints(values, self.work.domain.exact).tolist()):
                 bank.first.setdefault(f, i)
             self._banks[sort] = bank
+        for place, tree in enumerate((*self.work.atoms, *self.work.targets)):
+            self._give(tree, place, int(place < len(self.work.atoms)))
+
+    def _give(self, tree: Tree, place: int, size: int) -> None:
+        """Adds an atom (of size 1), or a target (of size 0: nothing is built of it)."""
+        sort, value = self._value(tree)
+        bank = self._banks[sort]
+        number, row = len(bank.made), value[None]
+        seen = bank.first.setdefault(fingerprints(row, self.work.domain.exact).tolist()[0], number)
+        if seen != number:
+            self._given.append((self._tree(sort, seen), tree))
+            return
+        self._trees[sort, number] = tree
+        bank.made.append((-2, number))
+        order = np.array([self._appearing("".join(leaf.text for leaf in leaves(tree) if leaf.value is None))], np.int64)
+        with np.errstate(over="ignore"):
+            code = np.array([place + 5000], np.uint64) * _MIX
+        bank.extend(np.array([0]), -1, size, row, code, code, order)
 
     def _arguments(self, node: Node, size: int) -> Iterator[list[Array]]:
         """Columns of argument numbers, in chunks."""
@@ -228,11 +215,13 @@ class Enumeration:
             if rep is None:
                 home.first[f] = count + len(fresh)
                 fresh.append(at)
-            elif plain[at] and len(met) < EXAMINED and h != int(home.hashes[rep] if rep < count else hashes[fresh[rep - count]]):
+            elif plain[at] and h != int(home.hashes[rep] if rep < count else hashes[fresh[rep - count]]):
                 met.setdefault((rep, h), at)
         home.made.extend((number, *(int(i[a]) for i in ids)) for a in fresh)
         home.extend(np.array(fresh, np.int64), number, size, values, hashes, sums, orders)
-        return [(rep, tuple(int(i[at]) for i in ids)) for (rep, _), at in met.items()]
+        many = np.array([len(names) for names in self._known])[orders]
+        general = sorted(met.items(), key=lambda item: -int(many[item[1]]))[:EXAMINED]
+        return [(rep, tuple(int(i[at]) for i in ids)) for (rep, _), at in general]
 
     def _orders(self, columns: list[Array]) -> Array:
         """For each term the number of its order of variables: those of its arguments, left to right, each where it appears first."""
@@ -255,7 +244,7 @@ class Enumeration:
 
         A domain that treats its variables differently has no such symmetry.
         """
-        if self.work.domain.region in ("below", "literal"):
+        if self.work.domain.region in ("below", "literal") or self.work.atoms:
             return np.ones(len(orders), bool)
         rows = ["".join(n for n in known if n in row) for row in (NAMES, TRUTHS) for known in self._known]
         half = len(self._known)
@@ -292,84 +281,16 @@ class Enumeration:
         return self._trees[key]
 
 
+def _oriented(one: Tree, two: Tree) -> tuple[Tree, Tree]:
+    """The smaller term first; renamed."""
+    return renamed(one, two) if size(one) <= size(two) else renamed(two, one)
+
+
 def _generality(pair: tuple[Tree, Tree]) -> tuple[int, int, int]:
     """Many variables, few literals, small."""
     small, large = pair
     row = [*leaves(large), *leaves(small)]
     return -len({leaf for leaf in row if leaf.value is None}), sum(leaf.value is not None for leaf in row), size(small)
-
-
-NAMES: Final = "abcdefgh"
-TRUTHS: Final = "pqrstuvw"
-
-
-def leaves(tree: Tree) -> Iterator[Leaf]:
-    """The leaves of a tree, left to right."""
-    if len(tree) == 1:
-        yield tree[0]
-    for part in tree[1:]:
-        yield from leaves(part)
-
-
-def renamed(small: Tree, large: Tree) -> tuple[Tree, Tree]:
-    """The pair with its variables named in order of their appearance in the larger tree, commutative arguments in an order of shapes."""
-    small, large = _ordered(small), _ordered(large)
-    names: dict[Leaf, Tree] = {}
-    for leaf in (*leaves(large), *leaves(small)):
-        if leaf.value is None and leaf not in names:
-            row = TRUTHS if leaf.sort == "b" else NAMES
-            names[leaf] = (Leaf(row[sum(k.sort == leaf.sort for k in names)], leaf.sort),)
-    return _substituted(small, names), _substituted(large, names)
-
-
-def _ordered(tree: Tree) -> Tree:
-    if len(tree) == 1:
-        return tree
-    parts = [_ordered(part) for part in tree[1:]]
-    if OPS[tree[0].op].commutative:
-        parts.sort(key=_shape)
-    return (tree[0], *parts)
-
-
-def _shape(tree: Tree) -> tuple[int, str]:
-    """What tells trees apart whose variables are not named: variables before literals, small before large."""
-    if len(tree) == 1:
-        return (0, "") if tree[0].value is None else (1, tree[0].text)
-    return size(tree), f"{tree[0].op}{tree[0].exponent}{[_shape(part) for part in tree[1:]]}"
-
-
-def _substituted(tree: Tree, names: dict[Leaf, Tree]) -> Tree:
-    if len(tree) == 1:
-        return names.get(tree[0], tree)
-    return (tree[0], *(_substituted(part, names) for part in tree[1:]))
-
-
-def generalised(small: Tree, large: Tree) -> Iterator[tuple[Tree, Tree]]:
-    """The pair with a term that both sides have replaced by a variable, for each such term."""
-    have = set(inner(large))
-    for term in dict.fromkeys(t for t in inner(small) if t in have):
-        sort = term[0].result
-        fresh = Leaf("_", sort)
-        yield renamed(_replaced(small, term, (fresh,)), _replaced(large, term, (fresh,)))
-
-
-def inner(tree: Tree) -> Iterator[Tree]:
-    """The subtrees that are no leaves."""
-    if len(tree) > 1:
-        yield tree
-        for part in tree[1:]:
-            yield from inner(part)
-
-
-def _replaced(tree: Tree, term: Tree, by: Tree) -> Tree:
-    if tree == term:
-        return by
-    return tree if len(tree) == 1 else (tree[0], *(_replaced(part, term, by) for part in tree[1:]))
-
-
-def size(tree: Tree) -> int:
-    """The number of nodes and leaves."""
-    return 1 + sum(map(size, tree[1:]))
 
 
 def _mixed(x: Array) -> Array:

@@ -14,7 +14,7 @@ from rewrites.prove_values import float_edges, int_edges
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 Array = Any
 
-Region = Literal["edges", "small", "positive", "below", "literal"]
+Region = Literal["edges", "small", "positive", "below", "literal", "unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ MULTIPLE: Final = Domain("integers with c a multiple of b", I64, "literal")
 BITS: Final = Domain("floats", F32, "edges", samples=48)
 ORDINARY: Final = Domain("positive floats", F32, "positive")
 REAL: Final = Domain("reals", F64, "small", exact=False, samples=16)
+UNIT: Final = Domain("reals between -1 and 1", F64, "unit", exact=False, samples=16)
 REAL_POSITIVE: Final = Domain("positive reals", F64, "positive", exact=False, samples=16)
 
 INTEGERS: Final = (WRAP, SMALL, POSITIVE, BELOW)
@@ -57,6 +58,8 @@ def inputs(domain: Domain, count: int, seed: int) -> Array:
         edges = rng.choice(float_edges(domain.dtype), size=shape)
         usual = (rng.standard_normal(shape) * np.exp2(rng.integers(-3, 4, shape))).astype(domain.dtype.numpy)
         return np.where(rng.random(shape) < 0.6, edges, usual)
+    if domain.region == "unit":
+        return rng.uniform(-0.95, 0.95, shape).astype(domain.dtype.numpy)
     sign = 1.0 if domain.region == "positive" else rng.choice([1.0, 1.0, -1.0], size=shape)
     return (sign * rng.uniform(0.3, 3.0, shape)).astype(domain.dtype.numpy)
 

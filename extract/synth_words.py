@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from extract.synth_terms import Leaf, Node, Sort, Tree, leaves, size
+from extract.synth_trees import Leaf, Node, Sort, Tree, leaves, size
 from kernel_ir.dtypes import BOOL, F32, I64, DType
 from kernel_ir.ops import OPS, Types
 from kernel_ir.surface import NOWHERE

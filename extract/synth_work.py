@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from extract import synth_values as domains
-from extract.synth_terms import Leaf, Node, Workload
+from extract.synth_family import of_division, of_functions, of_multiples
+from extract.synth_terms import Workload
+from extract.synth_trees import Leaf, Node
 from extract.synth_values import Domain
 from kernel_ir.dtypes import BOOL, F32, DType
 from kernel_ir.nodes import Call, Const, Kernel
@@ -64,8 +66,25 @@ def workloads(words: Vocabulary) -> Iterator[Workload]:
     yield from _connectives(words)
     if words.floats:
         yield from _class_of(words.floats, domains.FLOATS, words.numbers)
+        yield from _arithmetic(domains.REAL, words.floats, ("add", "sub", "mul", "div"), words.numbers)
+        yield from of_functions(words.floats)
     if words.integers:
         yield from _class_of(words.integers, domains.INTEGERS, words.whole)
+        yield from _arithmetic(domains.WRAP, words.integers, ("add", "sub", "mul", "floordiv", "mod"), words.whole)
+    if {"floordiv", "mod", "mul", "add", "sub"} <= set(words.integers):
+        yield from of_division()
+        yield from of_multiples()
+
+
+def _arithmetic(domain: Domain, ops: tuple[str, ...], all_: tuple[str, ...], numbers: tuple[float, ...]) -> Iterator[Workload]:
+    """All of a class's arithmetic at once, over two variables, and one number at a time; the ring's alone over three."""
+    nodes = tuple(Node(op) for op in all_ if op in ops)
+    ring = tuple(n for n in nodes if n.op in ("add", "sub", "mul"))
+    yield Workload(domain, nodes, VARIABLES[:2], 7, limit=60_000)
+    yield Workload(domain, ring, VARIABLES, 7, limit=60_000)
+    yield Workload(domain, tuple(n for n in nodes if n.op in ("mul", "div")), VARIABLES, 7, limit=40_000)
+    for literal in _literals(domain, numbers):
+        yield Workload(domain, nodes, (*VARIABLES[:2], literal), 7, limit=50_000, pairs=30)
 
 
 def _connectives(words: Vocabulary) -> Iterator[Workload]:
