@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from backends.cpu_expr import Expressions, constant, numba_type
 from backends.cpu_pieces import held
 from backends.cpu_tile import tile_lines
+from backends.cpu_turn import turn_lines
 from extract.reductions import over_nothing
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import Const, Expr, const
@@ -18,6 +19,7 @@ from kernel_ir.plan import (
     Node,
     Store,
     Tile,
+    Turn,
     When,
 )
 
@@ -77,6 +79,9 @@ class Body:
                 self._indented(node.body)
             case Tile():
                 for depth, text in tile_lines(node, e, "contract" in self.flags):
+                    self.printer.lines.append("    " * (self.printer.depth + depth) + text)
+            case Turn():
+                for depth, text in turn_lines(node, e):
                     self.printer.lines.append("    " * (self.printer.depth + depth) + text)
             case FoldLoop():
                 self._fold(node)

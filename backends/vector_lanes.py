@@ -55,6 +55,44 @@ def masked(builder, what, kind, result, args):
     return call(builder, name, result, args)
 '''
 
+_TURN: Final = '''@intrinsic(prefer_literal=True)
+def turn_lanes(context, count, target, at, below, source, here, beside):
+    """Turns a square: row r of the target, from `at` on, is what lies r elements after each of the places `here`, `beside`, …"""
+    side = count.literal_value
+
+    def generate(context, builder, signature, args):
+        index = ir.IntType(32)
+        kind = context.get_value_type(source.dtype)
+        vector = ir.VectorType(kind, side)
+
+        def addresses(array, held, first, second, kinds):
+            place_of = lambda at, kind: place(context, builder, types.void(array, kind), [held, at])[0]
+            begin, after = place_of(first, kinds[0]), place_of(second, kinds[1])
+            word = ir.IntType(64)
+            step = builder.sub(builder.ptrtoint(after, word), builder.ptrtoint(begin, word))
+            byte = builder.bitcast(begin, ir.IntType(8).as_pointer())
+            return [builder.bitcast(builder.gep(byte, [builder.mul(step, ir.Constant(word, n))]), vector.as_pointer()) for n in range(side)]
+
+        align = source.dtype.bitwidth // 8
+        reads = addresses(source, args[4], args[5], args[6], (here, beside))
+        held = [builder.load(x, align=align, typ=vector) for x in reads]
+        half = side // 2
+        while half:  # rows and columns change sides: halves, then quarters, …
+            for n in range(side):
+                if not n & half:
+                    a, b = held[n], held[n + half]
+                    low = [k if not k & half else side + k - half for k in range(side)]
+                    high = [k + half if not k & half else side + k for k in range(side)]
+                    mask = lambda lanes: ir.Constant(ir.VectorType(index, side), lanes)
+                    held[n], held[n + half] = builder.shuffle_vector(a, b, mask(low)), builder.shuffle_vector(a, b, mask(high))
+            half //= 2
+        for value, x in zip(held, addresses(target, args[1], args[2], args[3], (at, below))):
+            builder.store(value, x, align=align)
+        return context.get_dummy_value()
+
+    return types.void(count, target, at, below, source, here, beside), generate
+'''
+
 
 def _arithmetic(name: str, what: str, arity: int, result: str) -> Helper:
     args = ", ".join("abc"[:arity])
@@ -105,6 +143,7 @@ LANES: Final[dict[str, Helper]] = {
         "    return types.void(array, index, mask, value), generate\n",
         ("lanes_in_memory",),
     ),
+    "turn_lanes": Helper(_TURN, ("lanes_in_memory",)),
     "add_lanes": _arithmetic("add_lanes", "a + b", 2, "builder.fadd(*args)"),
     "sub_lanes": _arithmetic("sub_lanes", "a - b", 2, "builder.fsub(*args)"),
     "mul_lanes": _arithmetic("mul_lanes", "a * b", 2, "builder.fmul(*args)"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kernel_ir.nodes import Binder, Carry, Expr, IndexRef, Load, Local
-from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Tile, When
+from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Tile, Turn, When
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Nodes = tuple[Node, ...]
@@ -47,6 +47,8 @@ def expressions_of(node: Node) -> Iterator[Expr]:
             yield from (*node.indices, node.value)
             for b in (node.rows, node.columns, *node.reduction):
                 yield from (b.lo, b.hi)
+        case Turn():
+            yield from (*node.indices, node.source, node.rows.lo, node.rows.hi, node.columns.lo, node.columns.hi)
         case Alloc(fill=fill) if fill is not None:
             yield fill
         case _:
@@ -87,7 +89,7 @@ def effects(nodes: Nodes) -> Effects:
                 found.defines.add(name)
             case Accumulator(name=name) | Combine(name=name):
                 found.defines |= {name, f"{name}_at"}
-            case Tile():
+            case Tile() | Turn():
                 found.stores.add((node.buffer, node.indices))
             case Store():
                 found.stores.add((node.buffer, node.indices))
@@ -127,6 +129,11 @@ def _mapped(node: Node, f: MapExpr) -> Node:
             return replace(
                 node, indices=indices, value=f(node.value), rows=rows, columns=columns, reduction=tuple(reduction), packed=packed
             )
+        case Turn():
+            source = f(node.source)
+            assert isinstance(source, Load)
+            rows, columns = (Binder(b.index, f(b.lo), f(b.hi)) for b in (node.rows, node.columns))
+            return replace(node, indices=tuple(map(f, node.indices)), source=source, rows=rows, columns=columns)
         case FoldLoop():
             carries = tuple(Carry(c.name, f(c.init), f(c.update)) for c in node.carries)
             condition = None if node.condition is None else f(node.condition)
@@ -174,7 +181,7 @@ def _merge(out: list[Node], loop: Loop) -> bool:
 
 
 def holds_loop(loop: Loop) -> bool:
-    return any(isinstance(x, Loop | FoldLoop | Tile) for x in walk(loop.body))
+    return any(isinstance(x, Loop | FoldLoop | Tile | Turn) for x in walk(loop.body))
 
 
 def _independent(earlier: Loop, body: Nodes) -> bool:
