@@ -17,6 +17,7 @@ from kernel_ir.binding import Binding, binding
 from kernel_ir.error_budget import ErrorBudget
 from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
+from kernel_ir.known_calls import known_calls
 from kernel_ir.laid_call import LaidCall, packable, packed_array, stood_in
 from kernel_ir.layout import Layout, laid_anyhow
 from kernel_ir.nodes import Kernel
@@ -53,6 +54,7 @@ class Compiled:
         self.notes = notes
         self._run = run
         self._binding: Binding = binding(kernel)
+        self._known = known_calls(kernel)
         self.layouts: dict[str, Layout] = {p.name: found for p in laid_anyhow(kernel) if (found := plan.layout(p.name)) is not None}
         self._on_memory = None if on_memory is None else on_memory(self._binding)
         self._laid = plan.packed or any(not layout.is_rows for layout in self.layouts.values())
@@ -72,8 +74,16 @@ class Compiled:
             if self._on_memory is not None:
                 return self._on_memory(args, kwargs)
             args, kwargs = stood_in(self.kernel, self.layouts, frozenset(), args, kwargs)
+        shapes = self._known.shapes(args) if self._known is not None and not kwargs else None
+        if shapes is not None and self._known is not None:
+            sizes = self._known.sizes(shapes)
+            if sizes is not None:
+                return self._run(*args, **sizes)
         bound = self._binding(args, kwargs)
-        result = self._run(*bound.values.values(), **{size: bound.sizes[size] for size in self._named})
+        sizes = {size: bound.sizes[size] for size in self._named}
+        result = self._run(*bound.values.values(), **sizes)
+        if shapes is not None and self._known is not None:
+            self._known.learn(shapes, sizes)
         bound.finish()
         return result
 

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
+import kernel_ir as kir
 from kernel_ir.binding import Binding, bind
 from kernel_ir.errors import ArgumentError
 from kernel_ir.parser import parse
@@ -157,3 +158,19 @@ def test_open_sizes():
 def test_a_bound_call_is_frozen():
     with pytest.raises(FrozenInstanceError):
         bind(KERNELS["saxpy"], (1.0, f(1), f(1)), {}).sizes = {}
+
+
+def test_a_call_like_an_earlier_one_is_checked_as_that_was() -> None:
+    """The second call of a shape takes what the first found out; whatever differs from it is looked at anew."""
+    (kernel,) = kir.parse("kernel k(a: f32, x: f32[N], y: f32[2 * N]) -> (z: f32[N]) { z[i] = a * x[i] + y[i] }").values()
+    function = kir.optimize(kernel, target="cpu").compile(check=False)
+    a, x, y = np.float32(2.0), np.arange(3, dtype=np.float32), np.arange(6, dtype=np.float32)
+    for n in (3, 3, 2, 3):
+        assert np.array_equal(function(a, x[:n], y[: 2 * n]), 3.0 * x[:n])
+    for wrong in ((a, x, y[:5]), (a, x[:2], y), (a, x.astype(np.float64), y), (a, x), (a, x, y, y)):
+        with pytest.raises(ArgumentError):
+            function(*wrong)
+    wide = np.zeros(6, np.float32)
+    wide[::2] = x
+    assert np.array_equal(function(2.0, wide[::2], y), 3.0 * x)
+    assert np.array_equal(function(a, y=y, x=x), 3.0 * x)
