@@ -10,7 +10,7 @@ from typing import Final
 import rewrites
 from extract.suggest_database import Database, Proof, digest
 from extract.suggest_isolate import Isolated, Overrun
-from extract.suggest_licence import missing
+from extract.suggest_repair import flags_in_order
 from kernel_ir.errors import KernelError
 from rewrites.derive import derivable
 from rewrites.prove import check_rule
@@ -26,15 +26,9 @@ ATTEMPTS: Final = 150
 
 
 def checked(rule: Rule) -> Proof:
-    """The prover's verdict, and a licence that says what changes."""
+    """The prover's verdict."""
     verdict = check_rule(rule, PROOF, spare=False)
-    lost = missing(rule, _holds) if verdict.holds else ""
-    holds = verdict.holds and not lost
-    return Proof(holds, verdict.method, lost or verdict.why, not holds and (bool(lost) or verdict.refuted))
-
-
-def _holds(rule: Rule) -> bool:
-    return check_rule(rule, PROOF, spare=False).holds
+    return Proof(verdict.holds, verdict.method, verdict.why, not verdict.holds and verdict.refuted)
 
 
 @functools.cache
@@ -42,7 +36,7 @@ def prover() -> str:
     """The prover's version: a hash of its source, and of the meaning of the ops. A proof by another one counts for nothing."""
     home = Path(rewrites.__file__).parent
     language = home.parent / "kernel_ir"
-    sources = [*sorted(home.glob("prove*.py")), language / "meaning.py", language / "ops.py", Path(__file__).parent / "suggest_licence.py"]
+    sources = [*sorted(home.glob("prove*.py")), language / "meaning.py", language / "ops.py"]
     return digest(*(path.read_text("utf-8") for path in sources))
 
 
@@ -88,8 +82,10 @@ class Prover:
         return found
 
     def least(self, rule: Rule) -> Rule:
-        """The proved rule without the flags that it can do without."""
-        for flag in sorted(rule.needs, key=str):
+        """The proved rule without the flags that it can do without; those that give away most go first."""
+        for flag in tuple(flags_in_order())[::-1]:
+            if flag not in rule.needs:
+                continue
             fewer = replace(rule, needs=rule.needs - {flag})
             if self.holds(fewer):
                 rule = fewer

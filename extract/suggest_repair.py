@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from extract.suggest_licence import EXCLUSIONS, flags_in_order
 from kernel_ir.fastmath import Flag, Flags
 from rewrites.guards import Guard
 from rewrites.pattern import Apply, Lit, Pattern, Reduction, Var, subpatterns
+from rewrites.prove_verdict import EXCLUSIONS
 from rewrites.rule import Rule
 
 Holds = Callable[[Rule], bool]
@@ -21,6 +21,11 @@ MAX_FLAGS: Final = 3
 _FLOAT: Final = (("positive", ("nonneg", "nonzero")), ("finite", ("notnan",)))
 """For a float: each strong guard with the weaker ones that may do instead."""
 _LOW: Final = (("positive", ("nonneg", "nonzero")),)
+
+
+def flags_in_order() -> Iterator[Flag]:
+    """Flags, those that give away least first."""
+    yield from (Flag.NSZ, Flag.NNAN, Flag.NINF, Flag.CONTRACT, Flag.ARCP, Flag.REASSOC, Flag.AFN)
 
 
 def repaired(rule: Rule, flags: Flags, holds: Holds) -> Rule | None:

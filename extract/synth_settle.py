@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy
 
-from extract.suggest_licence import is_function
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
+from kernel_ir.ops import OPS
 from rewrites.guards import WRAPPING, Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
 from rewrites.prove_meaning import bits_value, guard_holds
@@ -34,6 +34,9 @@ _EXCLUSIONS: Final = (
 )
 _FUNCTION_LICENCES: Final = ({Flag.AFN}, {Flag.AFN, Flag.ARCP}, {Flag.AFN, Flag.REASSOC})
 _DIVISION_LICENCES: Final = ({Flag.ARCP}, {Flag.REASSOC})
+_BOUNDED: Final = {"asin", "acos", "atanh"}
+_BOUNDS: Final = (1.5, 1.0, 0.5)
+"""How far from zero a variable may be where a function has no value far from it, or an inverse has but one."""
 _RELAXED: Final = (set[Flag](), {Flag.NNAN}, {Flag.NNAN, Flag.NINF})
 
 
@@ -104,7 +107,19 @@ def _licensed(rule: Rule) -> list[tuple[Rule, ...]]:
         for kind in ("ge", "gt"):
             guards = tuple(Guard(kind, (v, Lit(0.0, v.type)), rule.span) for v in variables)
             tries.append(tuple(replace(rule, guards=guards, needs=frozenset(x)) for x in licences))
+        if ops & _BOUNDED:
+            ranges = (tuple(g for v in variables for g in _within(rule, v, most)) for most in _BOUNDS)
+            tries.append(tuple(replace(rule, guards=guards, needs=frozenset({Flag.AFN})) for guards in ranges))
     return tries
+
+
+def _within(rule: Rule, v: Var, most: float) -> tuple[Guard, Guard]:
+    return Guard("ge", (v, Lit(-most, v.type)), rule.span), Guard("le", (v, Lit(most, v.type)), rule.span)
+
+
+def is_function(p: Pattern) -> bool:
+    """Whether `afn` speaks of the op."""
+    return isinstance(p, Apply) and (OPS[p.op].ulp > 0 or p.op == "sqrt")
 
 
 def _variables(rule: Rule) -> list[Var]:
