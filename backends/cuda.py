@@ -96,6 +96,7 @@ class CudaOnCpu(CudaKernel):
             for width in ("narrow", "wide"):
                 namespace[width] = tuple(_Launcher(kernel, self) for kernel in namespace[width])
             namespace["device_array"] = _poisoned
+            namespace["aligned"] = _aligned
             namespace["to_device"] = _host_copy
             self._run = _entry(namespace, self.source)
         return self._run(*arguments, **sizes)
@@ -185,6 +186,10 @@ def _poisoned(shape: Any, dtype: Any) -> _HostArray:
     array = np.empty(shape, dtype)
     array.reshape(-1).view(np.uint8)[...] = 0x7F if array.dtype == np.bool_ else 0xFF
     return array.view(_HostArray)
+
+
+def _aligned(*arrays: np.ndarray[Any, Any]) -> bool:
+    return all(array.ctypes.data % 16 == 0 for array in arrays)
 
 
 def _host_copy(array: np.ndarray[Any, Any]) -> _HostArray:

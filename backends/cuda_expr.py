@@ -45,6 +45,7 @@ class Expressions:
     """Prints expressions, and notes what they need: helpers, and bounds that must fit the `index` type.
 
     `wide` names the indices whose variable is a signed int64; all others are of type `index`. `ranges` bounds the indices in scope.
+    `parts` gives the text of elements that are held by the thread: places that wide loads and stores move.
     """
 
     def __init__(self, buffers: Mapping[str, Buffer], contract: bool, names: Mapping[str, str]) -> None:
@@ -56,6 +57,7 @@ class Expressions:
         self.helpers: set[str] = set()
         self.bounds: dict[Expr, None] = {}
         self.flat: tuple[str, tuple[tuple[str, Expr], ...]] | None = None
+        self.parts: dict[tuple[str, tuple[Expr, ...]], str] = {}
 
     def name(self, name: str) -> str:
         """The Python name of an array, scalar, size or index."""
@@ -80,19 +82,19 @@ class Expressions:
                 raise TargetError(f"a plan for CUDA holds an unscheduled {type(e).__name__.lower()}", e.span)
 
     def _load(self, e: Load) -> str:
-        read = self.read(e.array, self.place(e.array, e.indices))
+        part = self.parts.get((e.array, e.indices))
+        read = self.element(e.array, part or f"{self.name(e.array)}[{self.place(e.array, e.indices)}]")
         if e.default is None:
             return read
         inside = " and ".join(c for c in map(self._inside, e.indices, self.buffers[e.array].shape) if c)
         return f"({read} if {inside} else {self.text(e.default)})" if inside else read
 
-    def read(self, array: str, place: str) -> str:
-        """An element as its arithmetic type."""
+    def element(self, array: str, text: str) -> str:
+        """An element of an array as its arithmetic type."""
         dtype = self.buffers[array].dtype
-        element = f"{self.name(array)}[{place}]"
         if dtype.name == "bf16":
-            return self.helper("from_bf16", element)
-        return element if dtype.is_arithmetic else f"{TYPES[dtype.reads_as]}({element})"
+            return self.helper("from_bf16", text)
+        return text if dtype.is_arithmetic else f"{TYPES[dtype.reads_as]}({text})"
 
     def stored(self, value: Expr, dtype: DType) -> str:
         """A value rounded or wrapped for an array of `dtype`."""

@@ -1,18 +1,21 @@
 """The nodes of one launch become the body of a numba.cuda kernel: loops, accumulators, shuffles, barriers and atomics."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backends.cuda_expr import TYPES, Expressions, constant
+from backends.cuda_expr import STORED, TYPES, Expressions, constant
 from backends.cuda_prelude import helper_name
 from backends.cuda_tile import tile_lines
+from extract.fuse import expressions_of
 from extract.intervals import Ranges, greatest, least, nonnegative, with_binder
 from extract.reductions import over_nothing
+from extract.wide_cuda import Place, takes_rest, wide_accesses
 from kernel_ir.dtypes import BOOL, I32, I64, DType
 from kernel_ir.errors import TargetError
-from kernel_ir.nodes import Binder, Const, Expr, ReduceKind, const
+from kernel_ir.nodes import Binder, Call, Const, Expr, ReduceKind, const
+from kernel_ir.ops import OPS, Unit
 from kernel_ir.plan import (
     Accumulator,
     Alloc,
@@ -32,10 +35,14 @@ from kernel_ir.plan import (
     Tile,
     When,
 )
+from kernel_ir.walk import subtrees
 
 WARP: Final = 32
 _FULL: Final = "0xFFFFFFFF"
 _OFFSETS: Final = (16, 8, 4, 2, 1)
+_LONG: Final = {Unit.EXP: 25, Unit.TRIG: 50, Unit.DIV: 15, Unit.SQRT: 15, Unit.IDIV: 40}
+_UNROLLED: Final = 250
+"""Instructions, about, up to which a loop of constant length is left to NVVM to unroll."""
 _TOP: Final = (LoopKind.GRID, LoopKind.BLOCK, LoopKind.WARP)
 
 
@@ -87,6 +94,9 @@ class KernelBody:
 
     def _top(self) -> None:
         grid = self.grid
+        if grid.loops[-1].step > 1 and takes_rest(grid.loops, self.e.buffers):
+            self._row_and_rest()
+            return
         single = len(grid.loops) == 1 and grid.loops[0].lo == const(0, I64)
         place = self.e.name(grid.loops[0].index) if single else ("point" if grid.kind is LoopKind.GRID else "row")
         match grid.kind:
@@ -110,11 +120,85 @@ class KernelBody:
                 self.e.wide.add(loop.index)
             ranges = with_binder(Binder(loop.index, loop.lo, loop.hi), ranges)
         self.e.ranges = ranges
+        extents = tuple((loop.index, loop.hi) for loop in grid.loops)
         if not single and grid.kind is LoopKind.GRID and all(loop.lo == const(0, I64) for loop in grid.loops):
-            self.e.flat = ("point", tuple((loop.index, loop.hi) for loop in grid.loops))
-        self.nodes(grid.body)
+            self.e.flat = ("point", extents)
+        if grid.loops[-1].step == 1:
+            self.nodes(grid.body)
+        else:
+            self.e.flat = None
+            self._lanes(grid.loops[-1], "first")
         if not single:
             self.lines[start:start] = self._indices(place, "\n".join(self.lines[start:]))
+
+    def _row_and_rest(self) -> None:
+        """Wide threads over the points as one row, then a thread for each point that is left over."""
+        loops = self.grid.loops
+        last, step = loops[-1], loops[-1].step
+        at = self.e.name(last.index) if len(loops) == 1 else "at"
+        for loop in loops:
+            self.e.ranges = with_binder(Binder(loop.index, loop.lo, loop.hi), self.e.ranges)
+        extents = tuple((loop.index, loop.hi) for loop in loops)
+        self.line("point = index(cuda.grid(1))")
+        self.line(f"wide = index(points // index({step}))")
+        self.line("if point < wide:")
+        self.depth += 1
+        self.line(f"first = index(point * index({step}))")
+        self._lanes(last, "first", extents)
+        self.depth -= 1
+        self.line(f"elif point < index(wide + index(points % index({step}))):")
+        self.depth += 1
+        self.line(f"{at} = index(point + index(wide * index({step - 1})))")
+        self.e.flat = (at, extents)
+        self.nodes(last.body)
+        self.depth -= 1
+
+    def _lanes(self, loop: Loop, first: str, extents: tuple[tuple[str, Expr], ...] = ()) -> None:
+        """The neighbours from `first` on, one after the other, between their wide loads and stores; `extents` of a grid that is one row."""
+        found = wide_accesses(loop, loop.step, self.e.buffers, not extents)
+        assert found is not None
+        row = len(extents) > 1
+        names, parts = self.e.names, self._parts(dict.fromkeys((*found.loads, *found.stores)), loop.step)
+        at = "at" if row else self.e.name(loop.index)
+
+        def move(verb: str, places: tuple[Place, ...]) -> None:
+            self.e.names = {**names, loop.index: first}
+            self.e.flat = (first, extents) if row else None
+            for array, indices in places:
+                place = self.e.place(array, indices)
+                self.line(f"wide_{verb}({self.e.name(array)}, {place}, {parts[array, indices]}, {loop.step})")
+            self.e.names = names
+            self.e.flat = (at, extents) if row else None
+
+        move("load", found.loads)
+        # A long body NVVM does not unroll, and would then keep the parts in memory.
+        long = _length_of(loop.body) * loop.step > _UNROLLED
+        if not long:
+            self.line(f"for u in range({loop.step}):")
+            self.depth += 1
+        for u in map(str, range(loop.step)) if long else ("u",):
+            self.line(f"{at} = index({first} + index({u}))")
+            self.e.parts = {place: f"{part}[{u}]" for place, part in parts.items()}
+            self.nodes(loop.body)
+        self.e.parts = {}
+        self.depth -= 0 if long else 1
+        move("store", found.stores)
+
+    def _parts(self, places: Iterable[Place], width: int) -> dict[Place, str]:
+        """Declares what a thread holds of arrays, which NVVM keeps in registers; one loop after another uses the same."""
+        taken = {self.e.name(name) for name in self.e.buffers}
+        parts: dict[Place, str] = {}
+        for array, indices in places:
+            name, number = f"{self.e.name(array)}_wide", 1
+            while name in taken:
+                number += 1
+                name = f"{self.e.name(array)}_wide{number}"
+            taken.add(name)
+            parts[array, indices] = name
+            line = f"{name} = cuda.local.array({width}, {STORED[self.e.buffers[array].dtype.name]})"
+            if line not in self.shared:
+                self.shared.append(line)
+        return parts
 
     def _indices(self, place: str, body: str) -> list[str]:
         """The grid's indices out of the point's number, as far as the body or a later index needs them."""
@@ -123,7 +207,11 @@ class KernelBody:
         for number, loop in reversed(list(enumerate(self.grid.loops))):
             name = self.e.name(loop.index)
             length = self._length(loop)
+            if loop.step > 1:
+                length = f"index({length} // index({loop.step}))"
             value = rest if number == 0 else f"index({rest} % {length})"
+            if loop.step > 1:
+                name, value = "first", f"index({value} * index({loop.step}))"
             if loop.lo != const(0, I64):
                 low = self.e.signed(loop.lo) if loop.index in self.e.wide else self.e.address(loop.lo)
                 value = f"int64({value}) + {low}" if loop.index in self.e.wide else f"index({value} + {low})"
@@ -190,7 +278,9 @@ class KernelBody:
         buffer = self.e.buffers[node.buffer]
         place = self.e.place(node.buffer, node.indices)
         name = self.e.name(node.buffer)
-        if node.kind is None:
+        if (part := self.e.parts.get((node.buffer, node.indices))) is not None:
+            self.line(f"{part} = {self.e.stored(node.value, buffer.dtype)}")
+        elif node.kind is None:
             self.line(f"{name}[{place}] = {self.e.stored(node.value, buffer.dtype)}")
         elif buffer.dtype.is_float and node.kind != "sum":
             self._atomic_extreme(node, name, place, buffer.dtype)
@@ -357,6 +447,9 @@ class KernelBody:
         if shared and loop.lo == const(0, I64) and loop.hi == const(1, I64):
             self._block(f"if {worker} == index(0):", loop.body)
             return
+        if shared and loop.step > 1:
+            self._wide_loop(loop, worker)
+            return
         step = str(WARP if self.grid.kind is LoopKind.WARP else self.launch.threads) if shared else str(loop.step)
         self.looped += 0 if shared else 1
         name, kind, outer = self._open(loop.index, loop.lo, loop.hi, worker if shared else None)
@@ -364,6 +457,25 @@ class KernelBody:
         self.line(f"{name} = index({name} + index({step}))" if kind == "index" else f"{name} = {name} + {step}")
         self._close(outer)
         self.looped -= 0 if shared else 1
+
+    def _wide_loop(self, loop: Loop, worker: str) -> None:
+        """The team's threads share the iterations, each taking several neighbours at a time."""
+        team = WARP if self.grid.kind is LoopKind.WARP else self.launch.threads
+        first = f"{self.e.name(loop.index)}_first"
+        lo, end, bound = self.e.exact(loop.lo), self.e.exact(loop.hi), greatest(loop.hi, self.e.ranges)
+        assert lo is not None
+        assert end is not None
+        assert bound is not None
+        self.e.bounds[bound] = None
+        start = f"index({worker} * index({loop.step}))"
+        self.line(f"{first} = {start if loop.lo == const(0, I64) else f'index({start} + {lo})'}")
+        self.line(f"while {first} < {end}:")
+        self.depth += 1
+        outer = self.e.ranges
+        self.e.ranges = with_binder(Binder(loop.index, loop.lo, loop.hi), outer)
+        self._lanes(loop, first)
+        self.line(f"{first} = index({first} + index({team * loop.step}))")
+        self._close(outer)
 
     def _open(self, index: str, lo: Expr, hi: Expr, worker: str | None) -> tuple[str, str, Ranges]:
         """Prints a loop's start and test; returns its variable, that variable's type, and the ranges outside."""
@@ -417,3 +529,9 @@ class KernelBody:
         self.line(f"{name} = index({name} + index(1))" if kind == "index" else f"{name} = {name} + 1")
         self.looped -= 1
         self._close(outer)
+
+
+def _length_of(nodes: Sequence[Node]) -> int:
+    """Instructions, about, of straight-line code; twice as many for f64."""
+    calls = [x for n in nodes for e in expressions_of(n) for x in subtrees(e) if isinstance(x, Call)]
+    return sum(_LONG.get(OPS[x.op].unit, 1) * (x.dtype.bits // 32 if x.dtype.is_float else 1) for x in calls)

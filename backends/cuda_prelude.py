@@ -15,6 +15,76 @@ def noalias(context):
     return types.void(), generate
 '''
 
+WIDE: Final = '''@intrinsic
+def wide_load(context, array, place, part, count):
+    """part[:count] = array[place : place + count], by loads of up to 128 bits: the array must be so aligned there."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        array, part = (context.make_array(signature.args[n])(context, builder, arguments[n]) for n in (0, 2))
+        item = context.get_data_type(signature.args[0].dtype)
+        for at, held, kind, bits in pieces(item, context.get_abi_sizeof(item), signature.args[3].literal_value):
+            place = builder.add(arguments[1], arguments[1].type(at))
+            source = builder.bitcast(builder.gep(array.data, [place]), kind.as_pointer())
+            value = builder.load(source, align=bits // 8)
+            lanes = [builder.extract_element(value, word(n)) for n in range(kind.count)]
+            if kind.count < held:
+                split = ir.InlineAsm(ir.FunctionType(halves, [word]), "mov.b32 {$0, $1}, $2;", "=h,=h,r")
+                pairs = [builder.call(split, [lane]) for lane in lanes]
+                lanes = [builder.bitcast(builder.extract_value(pair, n), item) for pair in pairs for n in (0, 1)]
+            for n, lane in enumerate(lanes):
+                builder.store(lane, builder.gep(part.data, [word(at + n)]))
+        return context.get_dummy_value()
+
+    return types.void(array, place, part, count), generate
+
+
+@intrinsic
+def wide_store(context, array, place, part, count):
+    """array[place : place + count] = part[:count], by stores of up to 128 bits: the array must be so aligned there."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        array, part = (context.make_array(signature.args[n])(context, builder, arguments[n]) for n in (0, 2))
+        item = context.get_data_type(signature.args[0].dtype)
+        for at, held, kind, bits in pieces(item, context.get_abi_sizeof(item), signature.args[3].literal_value):
+            lanes = [builder.load(builder.gep(part.data, [word(at + n)])) for n in range(held)]
+            if kind.count < held:
+                join = ir.InlineAsm(ir.FunctionType(word, halves.elements), "mov.b32 $0, {$1, $2};", "=r,h,h")
+                lanes = [builder.bitcast(lane, halves.elements[0]) for lane in lanes]
+                lanes = [builder.call(join, lanes[n : n + 2]) for n in range(0, held, 2)]
+            value = ir.Constant(kind, ir.Undefined)
+            for n, lane in enumerate(lanes):
+                value = builder.insert_element(value, lane, word(n))
+            place = builder.add(arguments[1], arguments[1].type(at))
+            builder.store(value, builder.bitcast(builder.gep(array.data, [place]), kind.as_pointer()), align=bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, place, part, count), generate
+
+
+word = ir.IntType(32)
+halves = ir.LiteralStructType([ir.IntType(16), ir.IntType(16)])
+
+
+def pieces(item, size, number):
+    """(first element, elements, vector type, bits) of each access that moves `number` elements of `size` bytes.
+
+    Elements of 16 bits go in pairs, as 32: the compiler would split a vector of eight in two accesses.
+    """
+    held = min(number, 16 // size)
+    paired = size == 2 and held > 1
+    kind = ir.VectorType(word, held // 2) if paired else ir.VectorType(item, held)
+    return [(at, held, kind, held * size * 8) for at in range(0, number, held)]
+'''
+
+ALIGNED: Final = '''def aligned(*arrays):
+    """Whether every array starts at a multiple of 16 bytes."""
+    return all(array.__cuda_array_interface__["data"][0] % 16 == 0 for array in arrays)
+'''
+
 _HELPERS: Final[dict[str, tuple[str, str]]] = {
     "maximum": ("a, b", "return a if a >= b or a != a else b"),
     "minimum": ("a, b", "return a if a <= b or a != a else b"),

@@ -10,12 +10,13 @@ from typing import Final
 
 from backends.cuda_expr import STORED, TYPES, Expressions
 from backends.cuda_nodes import WARP, KernelBody, grid_of
-from backends.cuda_prelude import NOALIAS, prelude
+from backends.cuda_prelude import ALIGNED, NOALIAS, WIDE, prelude
 from backends.host import host_text, parameter_texts, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
 from extract.schedule_cuda import RESERVED
+from extract.wide_cuda import takes_rest
 from kernel_ir.dtypes import reads_as
 from kernel_ir.nodes import Const, Expr, Kernel, SizeRef
-from kernel_ir.plan import Buffer, Launch, LoopKind, Plan, RepeatLaunch, Step
+from kernel_ir.plan import Buffer, Guard, Launch, LoopKind, Plan, RepeatLaunch, Step
 from kernel_ir.shapes import open_sizes, optional_sizes
 
 _NARROW_LIMIT: Final = "2**31"
@@ -102,6 +103,8 @@ class _Module:
         body = "\n".join([*factory, "", "", "narrow, wide = kernels(uint32), kernels(uint64)", "", "", *launch, "", "", *entry, ""])
         helpers = prelude(frozenset(self.helpers))
         parts = [NOALIAS] if self.noalias else []
+        parts += [text for text, word in ((WIDE, "wide_load("), (WIDE, "wide_store("), (ALIGNED, "aligned(")) if word in body]
+        parts = list(dict.fromkeys(parts))
         if helpers:
             parts.append(helpers)
         body = "\n\n".join([*parts, _DEVICE + "\n\n" + body])
@@ -114,20 +117,39 @@ class _Module:
         for step in steps:
             match step:
                 case Launch():
-                    made = self._kernel(step, rounds)
-                    self.kernels.append(made)
-                    blocks = "points"
-                    threads = step.threads
-                    per_block = {LoopKind.GRID: threads, LoopKind.BLOCK: 1}.get(grid_of(step).kind, threads // WARP)
-                    if per_block > 1:
-                        blocks = f"(points + {per_block - 1}) // {per_block}"
-                    lines += [f"points = {made.points}", "if points:", f"    {made.name}[{blocks}, {threads}]({made.call})"]
+                    lines += self._guarded(step, rounds)
                 case RepeatLaunch():
                     index = self._name(step.index) if step.index else "_"
                     inner = (*rounds, *(() if step.index is None else (step.index,)))
                     lines.append(f"for {index} in range({self._host(step.steps)}):")
                     lines += [f"    {line}" for line in self._steps(step.body, inner)]
         return lines
+
+    def _guarded(self, launch: Launch, rounds: tuple[str, ...]) -> list[str]:
+        """The launch where its guard holds, what it names otherwise where not."""
+        holds = [] if launch.guard is None else self._conditions(launch.guard)
+        if launch.otherwise is None or not holds:
+            return self._start(launch, rounds)
+        first, other = self._start(launch, rounds), self._start(launch.otherwise, rounds)
+        return [f"if {' and '.join(holds)}:", *(f"    {line}" for line in first), "else:", *(f"    {line}" for line in other)]
+
+    def _conditions(self, guard: Guard) -> list[str]:
+        texts = [f"{self._host(e)} % {n} == 0" for e, n in guard.multiples]
+        texts += [f"{self._host(e)} <= {n}" for e, n in guard.at_most]
+        arrays = [self._name(name) for name in guard.aligned if self.buffers[name].space in ("argument", "output")]
+        return texts + ([f"aligned({', '.join(arrays)})"] if arrays else [])
+
+    def _start(self, launch: Launch, rounds: tuple[str, ...]) -> list[str]:
+        made = self._kernel(launch, rounds)
+        self.kernels.append(made)
+        grid = grid_of(launch)
+        step, blocks, threads = grid.loops[-1].step, "points", launch.threads
+        per_block = {LoopKind.GRID: threads, LoopKind.BLOCK: 1}.get(grid.kind, threads // WARP)
+        if step > 1 and takes_rest(grid.loops, self.buffers):
+            blocks = f"(points // {step} + points % {step} + {per_block - 1}) // {per_block}"
+        elif per_block > 1:
+            blocks = f"(points + {per_block - 1}) // {per_block}"
+        return [f"points = {made.points}", "if points:", f"    {made.name}[{blocks}, {threads}]({made.call})"]
 
     def _kernel(self, launch: Launch, rounds: tuple[str, ...]) -> _Kernel:
         expressions = Expressions(self.buffers, self.contract, self.names)
@@ -146,10 +168,14 @@ class _Module:
                 parameters.append(name)
                 arguments.append(argument)
                 kinds.append(kind)
-        name = self._unique(f"{self._name(self.kernel.name)}_{launch.name}")
+        name = self._unique(f"{self._name(self.kernel.name)}_{launch.name}{'_guarded' if launch.guard else ''}")
         head = ["    noalias()"] if self.noalias and any(k.endswith("]") for k in kinds) else []
         text = [f"def {name}({', '.join(parameters)}):", *head, *lines]
-        points = " * ".join(self._extent(loop.lo, loop.hi) for loop in grid_of(launch).loops)
+        grid = grid_of(launch)
+        extents = [self._extent(loop.lo, loop.hi) for loop in grid.loops]
+        if grid.loops[-1].step > 1 and not takes_rest(grid.loops, self.buffers):
+            extents[-1] = f"({extents[-1]}) // {grid.loops[-1].step}" if len(extents) == 1 else f"({extents[-1]} // {grid.loops[-1].step})"
+        points = " * ".join(extents)
         self.bounds |= {points: None}
         return _Kernel(name, launch.threads, text, ", ".join(arguments), points, f"void({', '.join(kinds)})")
 
@@ -289,7 +315,7 @@ def _identifiers(plan: Plan) -> dict[str, str]:
     taken = set(own) | RESERVED
     names: dict[str, str] = {}
     for name in dict.fromkeys(own):
-        if name in RESERVED or name in ("on_device", "to_device", "device_array", "Interface", "namedtuple", "host"):
+        if name in RESERVED or name in ("on_device", "to_device", "device_array", "aligned", "Interface", "namedtuple", "host"):
             candidate = f"{name}_"
             while candidate in taken:
                 candidate += "_"
@@ -323,7 +349,13 @@ def _header(kernel: Kernel, body: str) -> str:
     lines = [f'"""{kernel.name} on a GPU with numba.cuda."""', ""]
     lines += ["import math"] if "math" in used else []
     lines += ["from collections import namedtuple"] if "namedtuple" in used else []
-    lines += ["", "import numpy as np", f"from numba import {', '.join(numba)}", "from numba.cuda import device_array, to_device"]
+    lines += [
+        "",
+        *(["from llvmlite import ir"] if "ir" in used else []),
+        "import numpy as np",
+        f"from numba import {', '.join(numba)}",
+        "from numba.cuda import device_array, to_device",
+    ]
     lines += ["from numba.cuda import libdevice"] if "libdevice" in used else []
     lines += ["from numba.cuda.extending import intrinsic"] if "intrinsic" in used else []
     lines += ["from numba.cuda.types import float16"] if "float16" in re.findall(r"(?<!\.)\b\w+\b", body) else []

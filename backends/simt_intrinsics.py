@@ -5,6 +5,8 @@ from typing import Final
 
 _ONE_INSTRUCTION: Final = re.compile(r"(?P<op>\w+(?:\.\w+)*)\s+\$0\s*,\s*\$1\s*(?:,\s*\$2\s*)?;")
 _PATTERNS: Final = (
+    ("mov.b32 {$0, $1}, $2", "=h,=h,r", "halves"),
+    ("mov.b32 $0, {$1, $2}", "=r,h,h", "whole"),
     ("setp.equ.f64", "=d", "choose.equ"),
     ("add.cc.u32", "=l", "wide.add"),
     ("sub.cc.u32", "=l", "wide.sub"),
@@ -116,6 +118,17 @@ def _inline(words: list[str], result: str, arguments: tuple[str, ...]) -> str | 
     match words:
         case ["inline", "choose", "equ", _]:
             return "  %p = fcmp ueq double %a0, %a1\n  %r = select i1 %p, double %a2, double %a3\n  ret double %r"
+        case ["inline", "halves", _]:
+            return (
+                "  %low = trunc i32 %a0 to i16\n  %s = lshr i32 %a0, 16\n  %high = trunc i32 %s to i16\n"
+                "  %p = insertvalue { i16, i16 } poison, i16 %low, 0\n  %r = insertvalue { i16, i16 } %p, i16 %high, 1\n"
+                "  ret { i16, i16 } %r"
+            )
+        case ["inline", "whole", _]:
+            return (
+                "  %low = zext i16 %a0 to i32\n  %high = zext i16 %a1 to i32\n"
+                "  %s = shl i32 %high, 16\n  %r = or i32 %s, %low\n  ret i32 %r"
+            )
         case ["inline", "wide", op, kind]:
             return _wide(op, kind, int(kind[1:]))
         case _:

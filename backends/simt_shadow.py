@@ -248,6 +248,10 @@ def _trace(line: str, private: set[str], cells: set[str]) -> None:
             cells.add(name)
         elif used and (used[0] in private or (used[0].startswith("@") and not used[0].startswith(SHARED))):
             private.add(name)
+    elif what.startswith(("phi ptr", "select i1")):
+        # Which of a loop's local elements: pointers into the stack meet no others.
+        if private & set(re.findall(r"%[^\s,)\]]+", what)):
+            private.add(name)
     elif what.startswith("load ptr, ptr %"):
         pointer = what.removeprefix("load ptr, ptr ").partition(",")[0]
         if pointer in cells:  # an entry of the list points to the argument's value

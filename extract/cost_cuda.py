@@ -15,6 +15,7 @@ from extract.machine import Machine
 from extract.sizes import number
 from extract.strides import Stride, stride
 from extract.tile_cuda import near
+from extract.wide_cuda import Place, flat, wide_accesses
 from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, Unit
@@ -90,30 +91,42 @@ class _Walker:
         self.serial: list[str] = []
         self.blocks = 1.0
         self.team = 1
+        self.step = 1
+        self.wide = frozenset[Place]()
 
     def walk(self) -> _Tally:
         """The tally of the whole launch."""
         nodes, points = self.launch.body, 1.0
         kind = LoopKind.GRID
+        loops: list[Loop] = []
         while len(nodes) == 1 and isinstance(nodes[0], Loop) and nodes[0].kind in (LoopKind.GRID, LoopKind.BLOCK, LoopKind.WARP):
             loop = nodes[0]
             kind = loop.kind
             points *= self._enter(loop)
             self.grid.append(loop.index)
+            loops.append(loop)
             nodes = loop.body
         threads = self.launch.threads
         match kind:
             case LoopKind.GRID:
                 self.lane = self.grid[-1] if self.grid else ""
-                self.blocks = points / threads
+                if loops:
+                    self._neighbours(loops[-1], not flat(tuple(loops), self.buffers))
+                self.blocks = points / threads / self.step
                 runs = max(points, 1.0)
             case LoopKind.BLOCK:
                 self.blocks, runs = points, points * threads
             case _:
                 self.blocks, runs = points * WARP / threads, points * WARP
         self.team = {LoopKind.BLOCK: threads, LoopKind.WARP: WARP}.get(kind, 1)
-        self._nodes(nodes, runs, 1.0)
+        self._nodes(nodes, runs, float(self.step))
         return self.tally
+
+    def _neighbours(self, loop: Loop, rows: bool) -> None:
+        """Notes what is wide in a loop that gives each thread several neighbours."""
+        found = wide_accesses(loop, loop.step, self.buffers, rows) if loop.step > 1 else None
+        self.step = loop.step
+        self.wide = frozenset[Place]() if found is None else frozenset((*found.loads, *found.stores))
 
     def _enter(self, loop: Loop) -> float:
         """Notes a loop's extent and middle, for what depends on it; returns its trips."""
@@ -159,18 +172,22 @@ class _Walker:
         lane = self.lane
         if loop.kind is LoopKind.THREAD:
             # A team's threads share the iterations; where there are fewer, some of its warps idle.
-            share = -(-trips // self.team)
-            warps = -(-min(trips, self.team) // WARP) * WARP / self.team
+            self._neighbours(loop, True)
+            chunks = -(-trips // loop.step)
+            share = -(-chunks // self.team) * loop.step
+            warps = -(-min(chunks, self.team) // WARP) * WARP / self.team
             inner, per_thread = runs * share * warps, each * share
             self.lane = loop.index
         else:
             inner, per_thread = runs * trips, each * trips
             self.serial.append(loop.index)
-        self.tally.unit("loop", inner * LOOP_OPS * self._i32())
-        self.tally.chain += per_thread * self.machine.loop_cycles
+        self.tally.unit("loop", inner / loop.step * LOOP_OPS * self._i32())
+        self.tally.chain += per_thread / loop.step * self.machine.loop_cycles
         self._nodes(loop.body, inner, per_thread)
         if loop.kind is not LoopKind.THREAD:
             self.serial.pop()
+        else:
+            self.step, self.wide = 1, frozenset[Place]()
         self.lane = lane
 
     def _tile(self, tile: BlockTile, runs: float) -> None:
@@ -252,13 +269,18 @@ class _Walker:
             return
         buffer = self.buffers[array]
         self.arrays.add(array)
-        self.tally.unit("address", runs * ADDRESS_OPS * self._i32())
+        wide = (array, indices) in self.wide
+        how = stride(array, indices, self.lane, self.orders) if self.lane else Stride.NONE
+        # One instruction for all neighbours of a thread: they lie side by side, or are one element.
+        at_once = self.step if wide or how is Stride.NONE else 1
+        self.tally.unit("address", runs / at_once * ADDRESS_OPS * self._i32())
         whole = float(buffer.dtype.itemsize)
         for extent in buffer.shape:
             whole *= max(0, number(extent, self.sizes))
         warps = runs / WARP
-        how = stride(array, indices, self.lane, self.orders) if self.lane else Stride.NONE
-        sectors = {Stride.NONE: 1.0, Stride.UNIT: float(buffer.dtype.itemsize), Stride.FAR: float(WARP)}[how]
+        apart = 1 if wide else self.step
+        unit = min(float(WARP), float(buffer.dtype.itemsize * apart))
+        sectors = {Stride.NONE: 1.0 / self.step, Stride.UNIT: unit, Stride.FAR: float(WARP)}[how]
         if how is Stride.FAR and self.serial and stride(array, indices, self.serial[-1], self.orders) is Stride.UNIT:
             sectors *= buffer.dtype.itemsize / SECTOR  # the next iteration finds its element in the same sector
         self.tally.sectors += warps * sectors
@@ -276,7 +298,7 @@ class _Walker:
         far = self.machine.extra["memory_latency" if whole > self.machine.levels[1].bytes else "far_latency"]
         near = how is Stride.NONE or (bool(self.serial) and not shared)
         if not store:
-            self.tally.chain += each / IN_FLIGHT * (self.machine.extra["near_latency"] if near else far) + (far if near else 0.0)
+            self.tally.chain += each / at_once / IN_FLIGHT * (self.machine.extra["near_latency"] if near else far) + (far if near else 0.0)
 
     def _collisions(self, node: Store) -> float:
         """Cycles an atomic operation keeps its multiprocessor's way to the L2, more where targets are few."""

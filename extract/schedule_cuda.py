@@ -7,6 +7,7 @@ statements add atomically. Ranges that depend on outer indices run over the encl
 
 import keyword
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 from extract.domains import conjunction
@@ -17,6 +18,7 @@ from extract.names import Names
 from extract.sizes import extent_of
 from extract.strides import access_cost
 from extract.tile_cuda import SHAPES, TileShape, tiled
+from extract.wide_cuda import widened, widths
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as
 from kernel_ir.nodes import (
     ArrayType,
@@ -51,8 +53,9 @@ ATOMIC: Final = (I32, I64, F32, F64)
 _JOINED: Final[dict[AssignOp, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
 _WORDS: Final = """
     bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
-    np other part place point points rest row seen swapped found thread types value
+    aligned first np other part pieces place point points rest row seen swapped found thread types value
     first_row first_column row_part column_part start term item totals left right u v uint16 uint32 uint64 uint8 warp wide
+    at halves wide_load wide_store word
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
@@ -71,7 +74,22 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[P
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
             plan = _plan(kernel, found, target, mapping, SHAPES.get(products), sizes, schedule)
             plans.setdefault(plan.steps, plan)
+            for width in (2, 4, 8) if products == "plain" else ():
+                wide = _with_neighbours(plan, width)
+                plans.setdefault(wide.steps, wide)
     return tuple(plans.values())
+
+
+def _with_neighbours(plan: Plan, width: int) -> Plan:
+    """The plan with threads that take `width` neighbours at a time, where that fills 128 bits of some element."""
+    buffers = {b.name: b for b in plan.buffers}
+
+    def visit(step: Step) -> Step:
+        if isinstance(step, RepeatLaunch):
+            return replace(step, body=tuple(map(visit, step.body)))
+        return (widened(step, buffers, width) if width in widths(step, buffers) else None) or step
+
+    return replace(plan, steps=tuple(map(visit, plan.steps)), schedule=(*plan.schedule, ("neighbours", str(width))))
 
 
 def _plan(

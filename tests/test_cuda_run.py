@@ -82,12 +82,12 @@ def kernels() -> dict[str, Kernel]:
 
 @cache
 def plans(name: str) -> tuple[Plan, ...]:
-    """Every mapping with the most fusion, and the plainest without any."""
+    """Every mapping with the most fusion (wide accesses where rows go to threads, or to blocks), and the plainest without any."""
     from extract.schedule_cuda import cuda_plans
 
     # Small sizes to expect: blocks of two warps do all that larger ones do.
     found = cuda_plans(kernels()[name], "cuda-on-cpu", dict.fromkeys(kernels()[name].sizes, 64))
-    most = [p for p in found if p.schedule[0] == ("fusion", "most")]
+    most = [p for p in found if p.schedule[0] == ("fusion", "most") and not (p.schedule[1][1] in ("point", "warp") and len(p.schedule) > 3)]
     return (*most, *[p for p in found if p.schedule[0] == ("fusion", "none")][:1])
 
 
@@ -143,6 +143,42 @@ def test_64_bit_indices_give_the_same(name: str) -> None:
     run._emitted = type(run._emitted)(run.source.replace("2**31", "0"), run._emitted.signatures)
     assert "< 0 else (np.uint64, wide)" in run.source
     quick_check(kernel, Compiled(kernel, plan, target("cuda-on-cpu"), run.source, run, ()), examples=3)
+
+
+WIDE = ["saxpy", "silu_and_mul", "rgb_to_gray", "softmax", "fused_add_rmsnorm", "gather_rows", "bytes", "brain"]
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_accesses_where_rows_fit_them_and_where_not(name: str) -> None:
+    from backends.cuda import build
+    from benchmarks.faults import outputs, outputs_of_reference
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kernels()[name]
+    plan = next(p for p in reversed(plans(name)) if p.schedule[-1][0] == "neighbours")
+    run = build(plan, "cuda-on-cpu", seed=3)
+    for extent in (8, 40, 41):
+        sizes = dict.fromkeys(kernel.sizes, extent)
+        values = sample_inputs(kernel, 5, sizes)
+        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        for array in expected:
+            assert np.allclose(given[array], expected[array], rtol=1e-3, atol=1e-5, equal_nan=True), (array, extent)
+
+
+def test_wide_accesses_ask_for_aligned_arrays_and_fitting_rows() -> None:
+    from backends.cuda import _load, emit
+
+    plan = next(p for p in plans("silu_and_mul") if p.schedule[-1] == ("neighbours", "8"))
+    source = emit(plan)
+    assert "if D % 8 == 0 and aligned(x, y):" in source
+
+    class At:
+        def __init__(self, address: int) -> None:
+            self.__cuda_array_interface__ = {"data": (address, False)}
+
+    aligned = _load(source)["aligned"]
+    assert aligned(At(32), At(4096))
+    assert not aligned(At(32), At(4104))
 
 
 def test_empty_arrays_launch_nothing() -> None:
