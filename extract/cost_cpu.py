@@ -7,10 +7,10 @@ from math import log2, prod
 from extract.cycles import Cost
 from extract.fuse import Nodes, expressions_of
 from extract.machine import Machine
-from extract.sizes import number
+from extract.sizes import extent_of, number
 from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import I64, DType
-from kernel_ir.nodes import Call, Expr, IndexRef, Load
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Launch, Let, Loop, LoopKind, Matmul, Plan, Store, Tile, Turn, When
 from kernel_ir.walk import children, free, substitute, subtrees
@@ -19,8 +19,18 @@ PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
 INTERLEAVED = 4
 """Vectors that LLVM works on in one turn of a reduction."""
+TURNED = 0.5
+"""Cycles an element of a tile that is turned through registers: shuffles, and a vector's share of its load and store."""
+FIELDS = 4
+"""Fields of a structure up to which LLVM loads whole vectors of structures and shuffles them."""
+FIELD = 0.6
+"""What an element of such a vector costs, against one that is loaded alone and takes two of half a cycle: measured 0.3 cycles."""
 EARLY = 0.5
 """Share of its range that a fold with a condition runs."""
+
+
+Plane = tuple[str, tuple[tuple[int, int], ...]]
+"""An array, and the part of it that some constant indices pick, by dimension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Access:
     itemsize: int
     loops: tuple[tuple[str, int], ...]
     steps: tuple[int | None, ...]
+    written: bool = False
 
 
 @dataclass(slots=True)
@@ -191,14 +202,15 @@ class _Walker:
                 self.sizes[name] = value
 
     def _turn(self, turn: Turn, times: float, loops: tuple[tuple[str, int], ...]) -> None:
-        """A turned tile: squares a cache line wide, each loaded, turned in one shuffle a vector for each halving, and stored."""
-        extents = [max(0, number(b.hi, self.sizes) - number(b.lo, self.sizes)) for b in (turn.columns, turn.rows)]
-        size = turn.source.dtype.itemsize
-        side = self.machine.line_bytes // size
-        wide = side * turn.source.dtype.bits / self.machine.lanes_bits  # vectors a line
-        self.count.add("load", times * prod(extents) / side * wide * (1.0 + log2(side)))
-        inside = tuple((b.index, n) for b, n in zip((turn.columns, turn.rows), extents, strict=True))
-        self._touched(turn.source.array, turn.source.indices, size, (*loops, *inside))
+        """A tile turned through registers: whole lines are read, and the copy stays in the first-level cache."""
+        ranges = (turn.columns, turn.rows)
+        for b in ranges:
+            if free(b.lo) & {index for index, _ in loops}:
+                self.starts[b.index] = Call("add", (IndexRef(b.index), substitute(b.lo, self.starts)), I64)
+        inside = tuple((b.index, extent_of(b, self.sizes)) for b in ranges)
+        elements = prod(extent for _, extent in inside)
+        self.count.add("load", times * elements * TURNED)
+        self._touched(turn.source.array, turn.source.indices, self.buffers[turn.source.array].dtype.itemsize, (*loops, *inside))
 
     def _tail(self, extent: int, times: float) -> None:
         """A vector reduction runs several vectors a turn; what does not fill a turn runs one by one, then the lanes are joined."""
@@ -277,7 +289,11 @@ class _Walker:
         near = stride(array, indices, loops[-1][0], orders) if loops else Stride.NONE
         lanes = self.machine.lanes(buffer.dtype) if vector and near is Stride.UNIT else 1
         if near is not Stride.NONE or not vector:
-            self.count.add("load", times * 0.5 / lanes * (1.0 if near is not Stride.FAR else 2.0))
+            far = 1.0
+            if near is Stride.FAR:
+                step = self._step(buffer, indices, loops[-1][0]) if vector else None
+                far = FIELD if step is not None and step <= FIELDS else 2.0
+            self.count.add("load", times * 0.5 / lanes * far)
         self._touched(array, indices, buffer.dtype.itemsize, loops)
 
     def _touched(self, array: str, indices: tuple[Expr, ...], itemsize: int, loops: tuple[tuple[str, int], ...]) -> None:
@@ -303,10 +319,10 @@ class _Walker:
 
 def _traffic(accesses: list[Access], buffers: Mapping[str, Buffer], machine: Machine) -> list[float]:
     """Bytes that each level must deliver: what a loop re-reads comes from the level that holds all that one turn touches."""
-    merged: dict[tuple[str, tuple[str, ...], tuple[Stride, ...]], Access] = {}
+    merged: dict[tuple[Plane, tuple[str, ...], tuple[Stride, ...]], Access] = {}
     for a in accesses:
         moves = tuple(stride(a.array, a.indices, index, {a.array: buffers[a.array].order}) for index, _ in a.loops)
-        merged.setdefault((a.array, tuple(index for index, _ in a.loops), moves), a)
+        merged.setdefault((_plane(a, buffers[a.array].order), tuple(index for index, _ in a.loops), moves), a)
     prints = [_footprints(a, moves, machine.line_bytes) for (_, _, moves), a in merged.items()]
     traffic = [0.0] * len(machine.levels)
     kept = list(merged.items())
@@ -327,13 +343,27 @@ def _traffic(accesses: list[Access], buffers: Mapping[str, Buffer], machine: Mac
                 again = [x * extent for x in again]
         for n, x in enumerate(again):
             traffic[n] += x
-    outermost: dict[str, float] = {}
-    for ((array, _, _), _), footprint in zip(kept, prints, strict=True):
-        outermost[array] = max(outermost.get(array, 0.0), footprint[0])
-    outside = {array: x for array, x in outermost.items() if buffers[array].space != "local"}
+    outermost: dict[Plane, float] = {}
+    for ((plane, _, _), _), footprint in zip(kept, prints, strict=True):
+        outermost[plane] = max(outermost.get(plane, 0.0), footprint[0])
+    outside = {plane: x for plane, x in outermost.items() if buffers[plane[0]].space != "local"}
     level = max(1, _level(sum(outside.values()), machine))
     traffic[level] += sum(outside.values())
     return traffic
+
+
+def _plane(a: Access, order: tuple[int, ...]) -> Plane:
+    """The array, and the constant indices of dimensions in which each value is another piece of memory: those slower than one that moves.
+    (Constants of faster dimensions, the fields of a structure, share its cache lines.)"""
+    constants: list[tuple[int, int]] = []
+    moving = False
+    for d in reversed(order):
+        index = a.indices[d]
+        if not isinstance(index, Const):
+            moving = True
+        elif moving:
+            constants.append((d, int(index.value)))
+    return a.array, tuple(constants)
 
 
 def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:

@@ -18,6 +18,7 @@ from kernel_ir.plan import Buffer, Combine, Launch, Loop, LoopKind, Matmul, Node
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Laid = Mapping[str, Layout]
+Steps = tuple[Step, ...]
 
 
 def relaid(
@@ -45,6 +46,8 @@ def _fits(step: Step, layouts: Laid) -> bool:
         return all(_fits(one, layouts) for one in step.body)
     for node in walk(step.body):
         if isinstance(node, Matmul) and layouts.keys() & {node.out[0], node.a[0], node.b[0]}:
+            return False
+        if isinstance(node, Turn) and node.source.array in layouts and layouts[node.source.array].tiled:
             return False
         if isinstance(node, Turn) and node.source.array in layouts and layouts[node.source.array].tiled:
             return False

@@ -12,9 +12,11 @@ from kernel_ir.layout import Array, Layout
 from kernel_ir.nodes import Kernel, Load, Param
 from kernel_ir.packed import Packed, fits
 from kernel_ir.plan import Plan
-from kernel_ir.shapes import integer_function
+from kernel_ir.shapes import integer_function, is_of_sizes
 from kernel_ir.walk import statements, subtrees
 
+MOST: Final = 256
+"""Shapes remembered."""
 Launch = Callable[..., None]
 Empty = Callable[[tuple[int, ...], "np.dtype[Any]"], Array]
 
@@ -33,10 +35,20 @@ class LaidCall:
         self._tuple = several
         self._made = made
         self._read = read_by_facts(self.kernel)
+        self._names = {p.name: p for p in self.kernel.params}
         self._accumulated = {s.target for s in statements(self.kernel.body) if s.op != "="}
         self._shapes = {p.name: tuple(map(integer_function, p.type.shape)) for p in self.kernel.outputs}
+        self._lie = {p.name: self.layouts.get(p.name, _usual(p)) for p in self.kernel.outputs}
+        self._known: dict[tuple[tuple[int, ...], ...], dict[str, int]] = {}
+        """Sizes by the arguments' shapes, where neither facts nor arrays that are written in place ask to look at each call anew."""
+        self._looks = any(p.inout for p in self.kernel.params) or not all(map(is_of_sizes, (*self.kernel.facts, *self.kernel.implied)))
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if kwargs and len(args) + len(kwargs) == len(self._names) and kwargs.keys() <= self._names.keys():
+            args, kwargs = (*args, *(kwargs[name] for name in list(self._names)[len(args) :] if name in kwargs)), {}
+        taken = None if kwargs or self._looks else self._as_taken(args)
+        if taken is not None and taken[0] in self._known:
+            return self._run(taken[1], self._known[taken[0]])
         names = [p.name for p in self.kernel.params]
         packed = {n: a for n, a in (*zip(names, args, strict=False), *kwargs.items()) if isinstance(a, Packed)}
         bound = self._binding(*stood_in(self.kernel, self.layouts, self._read, args, kwargs))
@@ -52,11 +64,40 @@ class LaidCall:
                 if p.inout and not np.shares_memory(value, bound.values[p.name]):
                     laid_out.append((bound.values[p.name], value, p))
             memory.append(np.ascontiguousarray(value) if p.type.rank else value)
-        outputs = [self._output(p, bound.sizes) for p in self.kernel.outputs]
-        self._launch(*memory, *(made for made, _ in outputs), *bound.sizes.values())
+        result = self._run(memory, bound.sizes)
         for array, value, p in laid_out:
             array[...] = array_of(value, p.type.dtype, self.layouts[p.name], array.shape, self._made)
         bound.finish()
+        if taken is not None and len(self._known) < MOST:
+            self._known[taken[0]] = bound.sizes
+        return result
+
+    def _as_taken(self, args: tuple[Any, ...]) -> tuple[tuple[tuple[int, ...], ...], list[Any]] | None:
+        """The shapes of arguments that lie as the code takes them, and their memory; None where one has to be laid out or converted."""
+        if len(args) != len(self.kernel.params):
+            return None
+        shapes: list[tuple[int, ...]] = []
+        memory: list[Any] = []
+        for p, a in zip(self.kernel.params, args, strict=True):
+            kind, layout = p.type.dtype.numpy, self.layouts.get(p.name)
+            if not p.type.rank:
+                if type(a) is not kind.type:
+                    return None
+            elif isinstance(a, Packed):
+                if a.layout != layout or a.memory.dtype != kind:
+                    return None
+                shapes.append(a.shape)
+                a = a.memory
+            elif p.type.layout == "cols" or (layout is not None and not layout.is_rows) or not _is_rows(a, kind, p.type.rank):
+                return None
+            else:
+                shapes.append(a.shape)
+            memory.append(a)
+        return tuple(shapes), memory
+
+    def _run(self, memory: list[Any], sizes: Mapping[str, int]) -> Any:
+        outputs = [self._output(p, sizes) for p in self.kernel.outputs]
+        self._launch(*memory, *(made for made, _ in outputs), *sizes.values())
         results = [self._result(p, *made) for p, made in zip(self.kernel.outputs, outputs, strict=True)]
         if len(results) < 2 or self._tuple is None:
             return results[0] if results else None
@@ -65,15 +106,19 @@ class LaidCall:
     def _output(self, p: Param, sizes: Mapping[str, int]) -> tuple[Array, tuple[int, ...]]:
         """The memory of a new output, and its shape."""
         shape = tuple(extent(sizes) for extent in self._shapes[p.name])
-        layout = self.layouts.get(p.name, _usual(p))
+        layout = self._lie[p.name]
         make = np.zeros if p.name in self._accumulated else self._empty
-        return make(layout.extents(shape) if shape else shape, p.type.dtype.numpy), shape
+        return make(shape if layout.is_rows else layout.extents(shape), p.type.dtype.numpy), shape
 
     def _result(self, p: Param, memory: Array, shape: tuple[int, ...]) -> Any:
         if not shape:
             return memory
-        layout = self.layouts.get(p.name, _usual(p))
+        layout = self._lie[p.name]
         return Packed(memory, layout, shape) if p.name in self.packed else array_of(memory, p.type.dtype, layout, shape, self._made)
+
+
+def _is_rows(a: Any, kind: "np.dtype[Any]", rank: int) -> bool:
+    return type(a) is np.ndarray and a.dtype == kind and a.ndim == rank and a.flags.c_contiguous and a.flags.aligned
 
 
 def _usual(p: Param) -> Layout:

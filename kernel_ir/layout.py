@@ -116,16 +116,21 @@ class Layout:
         """The dimensions, slowest first, each where it moves through neighbouring elements: all there is where nothing is cut."""
         return tuple(p.dim for p in self.parts if not p.tile or p.inside)
 
-    @property
+    @cached_property
+    def inverse(self) -> tuple[int, ...]:
+        """Where each dimension stands in `order`."""
+        return tuple(self.order.index(d) for d in range(self.rank))
+
+    @cached_property
     def plain(self) -> bool:
         """Whether it is an order of the dimensions and nothing else."""
         return not self.pad and all(not p.tile for p in self.parts)
 
-    @property
+    @cached_property
     def tiled(self) -> bool:
         return any(p.tile for p in self.parts)
 
-    @property
+    @cached_property
     def is_rows(self) -> bool:
         """Whether it is C order."""
         return self.plain and self.order == tuple(range(self.rank))
@@ -212,20 +217,19 @@ def laid(x: Array, layout: Layout) -> Array:
 
 def unlaid(memory: Array, layout: Layout, shape: Sequence[int]) -> Array:
     """The array of that shape that lies in a layout's memory: a view where nothing is tiled, else a copy."""
+    if layout.plain:
+        return memory if layout.is_rows else memory.transpose(layout.inverse)
     return unpacked(memory, tuple(shape), layout.tiles, layout.turn, layout.pad)
 
 
 def packed(x: Array, tiles: Sequence[int], turn: Sequence[int], pad: int) -> Array:
     """The elements of x in tiles, the tiles' numbers and the places inside turned into memory order, rows padded; the rest is 0."""
     count = [-(-n // t) for n, t in zip(x.shape, tiles, strict=True)]
-    whole = np.zeros([n * t for n, t in zip(count, tiles)], x.dtype)
+    whole = np.zeros([n * t for n, t in zip(count, tiles, strict=True)], x.dtype)
     whole[tuple(slice(n) for n in x.shape)] = x
     parts = whole.reshape([n for pair in zip(count, tiles, strict=True) for n in pair]).transpose(turn)
     parts = parts.reshape(parts.shape[sum(t == 1 for t in tiles) :])
-    *slower, row = parts.shape
-    memory = np.zeros((*slower, row + pad), x.dtype)
-    memory[..., :row] = parts
-    return memory
+    return np.pad(parts, [(0, 0)] * (parts.ndim - 1) + [(0, pad)])
 
 
 def unpacked(memory: Array, shape: Sequence[int], tiles: Sequence[int], turn: Sequence[int], pad: int) -> Array:
