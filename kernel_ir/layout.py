@@ -229,7 +229,9 @@ def packed(x: Array, tiles: Sequence[int], turn: Sequence[int], pad: int) -> Arr
     whole[tuple(slice(n) for n in x.shape)] = x
     parts = whole.reshape([n for pair in zip(count, tiles, strict=True) for n in pair]).transpose(turn)
     parts = parts.reshape(parts.shape[sum(t == 1 for t in tiles) :])
-    return np.pad(parts, [(0, 0)] * (parts.ndim - 1) + [(0, pad)])
+    memory = np.zeros([n + pad * (d == parts.ndim - 1) for d, n in enumerate(parts.shape)], x.dtype)
+    memory[..., : memory.shape[-1] - pad] = parts
+    return memory
 
 
 def unpacked(memory: Array, shape: Sequence[int], tiles: Sequence[int], turn: Sequence[int], pad: int) -> Array:
