@@ -2,7 +2,7 @@
 
     for i in 0..N:  x[i, c]   ⇒   for o in 0..N // 16: for k in 0..16:  x[o, c, k]   and what is left of the last tile
 
-That each element is found where its layout puts it is `rewrites/layouts.py`'s to prove; which layout is best, `extract/layouts.py`'s to say.
+That each element is found where its layout puts it, `kernel_ir/layout_proof.py` proves; which layout is best, `extract/layouts.py` says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -188,7 +188,7 @@ def _divided(e: Expr, tile: int, up: bool = False) -> Expr | None:
 
 def _simple(e: Expr, places: Mapping[str, int]) -> Expr:
     """`e` with `(a * n + k) // n` as `a` and its modulus as `k`, for the index `k` of a place inside a tile of n (and what a multiple of n
-    is, of its parts): div_of_mod and mod_of_mod of `layouts.rules`, whose guards hold as k runs from 0 to n."""
+    is, of its parts): the rules div_of_mod and mod_of_mod, whose guards hold as k runs from 0 to n."""
     e = map_children(lambda child: _simple(child, places), e)
     match e:
         case Call("floordiv", (Call("add", (Call("mul", (a, Const(n))), b)), Const(m))) if n % m == 0 and m > 0:

@@ -25,6 +25,7 @@ from extract.tile import Shapes, row_blocks, shapes
 from extract.turn import turned
 from kernel_ir.dtypes import I64
 from kernel_ir.layout import ArrayLayout, Layout, Layouts, rows_of
+from kernel_ir.layout_proof import is_bijection
 from kernel_ir.nodes import ArrayType, Binder, Expr, Fold, Kernel, Load, Param, Reduce
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
 from kernel_ir.walk import free, statements, subtrees
@@ -132,6 +133,8 @@ def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: S
     layouts = tuple(one for one in choice.layouts if one.name in held)
     cut = {one.name: one.layout for one in layouts if not one.layout.plain}
     if cut:
+        if not all(is_bijection(layout, arrays[name].shape) for name, layout in cut.items()):
+            return None, context.cut
         made = relaid(steps, buffers, cut, context.names)
         if made is None:
             return None, context.cut

@@ -36,7 +36,12 @@ class Costing:
         best = self.best(kernel)
         if best is None:
             assert self.schedule is not None, "a kernel has a plan"
-            pinned(self._plans(kernel, self.laid), self.schedule)
+            found = self._plans(kernel, self.laid)
+            settled = next((c for c in self.schedule.choices if c.key.startswith(LAYOUT)), None)
+            if not found and settled is not None:
+                hint = "tiles do not go with every schedule: write an order of the dimensions, such as d1, d0, for one of the arrays"
+                raise NameError_(f"no plan for `{kernel.name}` on {self.place.name} has these layouts", settled.span, hint)
+            pinned(found, self.schedule)
             raise AssertionError("a schedule that no plan agrees with has a choice to blame")
         return best
 

@@ -145,7 +145,7 @@ class Layout:
         return Call("mod" if p.inside else "floordiv", (at, const(p.tile, I64)), I64) if p.tile else at
 
     def back(self, at: Sequence[Expr]) -> tuple[Expr, ...]:
-        """The element that lies there: `back(indices(at))` is `at`, and `indices(back(at))` is `at` (`rewrites/layouts.py` proves both)."""
+        """The element that lies there: `back(indices(at))` is `at`, and `indices(back(at))` is `at` (`layout_proof.py` proves both)."""
         found: list[Expr] = []
         for dim in range(self.rank):
             mine = {(p.tile > 0, p.inside): n for n, p in enumerate(self.parts) if p.dim == dim}
