@@ -33,6 +33,7 @@ from kernel_ir.plan import (
     Node,
     Store,
     Tile,
+    Turn,
     When,
 )
 from kernel_ir.walk import subtrees
@@ -265,7 +266,11 @@ class KernelBody:
                 self.shared += shared
                 for text in lines:
                     self.line(text)
-            case Alloc() | Leave() | Matmul() | Tile():
+            case Alloc(buffer, None) if buffer.space == "shared":
+                (extent,) = buffer.shape
+                self.e.buffers = {**self.e.buffers, buffer.name: buffer}
+                self.shared.append(f"{buffer.name} = cuda.shared.array({self.e.address(extent)[6:-1]}, {STORED[buffer.dtype.name]})")
+            case Alloc() | Leave() | Matmul() | Tile() | Turn():
                 raise TargetError(f"a plan for CUDA holds a {type(node).__name__.lower()}, which it cannot run")
 
     def _block(self, head: str, body: Sequence[Node]) -> None:

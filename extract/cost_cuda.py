@@ -28,6 +28,8 @@ ADDRESS_OPS: Final = 2
 """32-bit integer instructions to place one access."""
 LOOP_OPS: Final = 3
 """Add, compare and branch of one loop iteration."""
+SHARED_ATOMIC: Final = (0.125, 0.5)
+"""Cycles that an integer or a float addition to shared memory keeps it busy: the hardware has none for floats, which compare and swap."""
 IN_FLIGHT: Final = 4
 """Independent loads that one thread keeps under way: what the compiler gets from unrolling a loop by four."""
 
@@ -146,8 +148,10 @@ class _Walker:
             match node:
                 case Store():
                     self._access(node.buffer, node.indices, runs, each, store=True)
-                    if node.atomic:
+                    if node.atomic and node.buffer in self.buffers:
                         self.tally.atomics += runs * self._collisions(node)
+                    elif node.atomic:
+                        self.tally.atomics += runs * (SHARED_ATOMIC[1] if node.value.dtype.is_float else SHARED_ATOMIC[0])
                 case Combine(_, kind, values):
                     op = {"prod": "mul", "any": "or", "all": "and"}.get(kind, "add")
                     self._op(op, values[0].dtype, runs * (4 if kind.startswith("arg") else 1), each)

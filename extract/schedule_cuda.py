@@ -15,7 +15,9 @@ from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower_cuda import Team, ThreadLowering
 from extract.names import Names
+from extract.scatter_cuda import privatised
 from extract.sizes import extent_of
+from extract.split_cuda import PARTS, split
 from extract.strides import access_cost
 from extract.tile_cuda import SHAPES, TileShape, tiled
 from extract.wide_cuda import widened, widths
@@ -67,17 +69,49 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[P
     `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct.
     """
     plans: dict[tuple[Step, ...], Plan] = {}
+
+    def offer(plan: Plan | None) -> None:
+        if plan is not None:
+            plans.setdefault(plan.steps, plan)
+
     for fusion in FUSIONS:
         found = grouping(kernel, fusion)
         choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in SHAPES)]
         for mapping, products in choices:
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
-            plan = _plan(kernel, found, target, mapping, SHAPES.get(products), sizes, schedule)
-            plans.setdefault(plan.steps, plan)
-            for width in (2, 4, 8) if products == "plain" else ():
-                wide = _with_neighbours(plan, width)
-                plans.setdefault(wide.steps, wide)
+            plan = _plan(kernel, kernel, found, target, mapping, SHAPES.get(products), sizes, schedule)
+            offer(plan)
+            if products == "plain":
+                for width in (2, 4, 8):
+                    offer(_with_neighbours(plan, width))
+                offer(_with_private(plan))
+        for parts in PARTS:
+            halves = split(kernel, parts, sizes, Names(_taken(kernel) | {b.index for s in statements(kernel.body) for b in s.binders}))
+            if halves is not None:
+                schedule = (("fusion", fusion), ("map", "block"), ("products", "plain"), ("parts", str(parts)))
+                plan = _plan(kernel, halves, grouping(halves, fusion), target, "block", None, sizes, schedule)
+                offer(plan)
+                for width in (2, 4, 8):
+                    offer(_with_neighbours(plan, width))
     return tuple(plans.values())
+
+
+def _with_private(plan: Plan) -> Plan | None:
+    """The plan with atomics in shared memory first, where it has any that may be."""
+    taken = {*(b.name for b in plan.buffers), *_taken(plan.kernel)}
+    found: list[Launch] = []
+
+    def visit(step: Step) -> Step:
+        if isinstance(step, RepeatLaunch):
+            return replace(step, body=tuple(map(visit, step.body)))
+        for buffer in plan.buffers:
+            if buffer.dtype in ATOMIC and (other := privatised(step, buffer, taken)) is not None:
+                found.append(other)
+                return other
+        return step
+
+    steps = tuple(map(visit, plan.steps))
+    return replace(plan, steps=steps, schedule=(*plan.schedule, ("scatter", "shared"))) if found else None
 
 
 def _with_neighbours(plan: Plan, width: int) -> Plan:
@@ -94,6 +128,7 @@ def _with_neighbours(plan: Plan, width: int) -> Plan:
 
 def _plan(
     kernel: Kernel,
+    scheduled: Kernel,
     found: Grouping,
     target: str,
     mapping: Share,
@@ -101,7 +136,7 @@ def _plan(
     sizes: Mapping[str, int],
     schedule: tuple[tuple[str, str], ...],
 ) -> Plan:
-    builder = _Builder(kernel, found, mapping, shape, sizes)
+    builder = _Builder(scheduled, found, mapping, shape, sizes)
     steps = (*builder.starts(), *builder.steps(found.work))
     return Plan(kernel, target, builder.buffers(), steps, schedule)
 
@@ -259,7 +294,7 @@ class _Builder:
         return extent_of(b, self.sizes)
 
     def _names(self, outer: tuple[Binder, ...]) -> Names:
-        taken = {*self.arrays, *self.kernel.sizes, *map(_work, self.wide), *RESERVED, *_repeat_indices(self.kernel)}
+        taken = {*self.arrays, *map(_work, self.wide), *_taken(self.kernel)}
         return Names(taken | {b.index for b in outer})
 
     def _grid(self, binders: tuple[Binder, ...], nodes: tuple[Node, ...], names: Names, kind: LoopKind = LoopKind.GRID) -> tuple[Node, ...]:
@@ -293,6 +328,11 @@ def _split(outer: tuple[Binder, ...]) -> tuple[tuple[Binder, ...], tuple[Binder,
             return outer[:number], outer[number:]
         ranges = with_binder(b, ranges)
     return outer, ()
+
+
+def _taken(kernel: Kernel) -> set[str]:
+    """Names that no index or scalar of a launch may have."""
+    return {*kernel.arrays, *kernel.sizes, *RESERVED, *_repeat_indices(kernel)}
 
 
 def _work(name: str) -> str:

@@ -128,7 +128,7 @@ def _node(node: Node, buffers: Mapping[str, Buffer], width: int, guards: list[Gu
 
 def _guard(loop: Loop, loops: tuple[Loop, ...] | None, buffers: Mapping[str, Buffer], width: int) -> Guard | None:
     """What a loop with `width` neighbours a thread asks; None where it stays as it is."""
-    if loop.step != 1 or free(loop.lo) | free(loop.hi):
+    if loop.step != 1:
         return None
     rows = loops is None or not flat(loops, buffers)
     found = wide_accesses(loop, width, buffers, rows)
@@ -166,6 +166,13 @@ def _multiples(terms: tuple[Expr, ...], width: int) -> tuple[tuple[Expr, int], .
                 if within is None:
                     return None
                 found |= dict.fromkeys(within)
+            case Call("min" | "max" | "add" | "sub", ends) if any(free(x) for x in ends):
+                within = _multiples(ends, width)
+                if within is None:
+                    return None
+                found |= dict.fromkeys(within)
+            case Call("mul", factors) if any(_multiples((x,), width) == () for x in factors):
+                pass
             case _ if all(isinstance(x, SizeRef | Const | Call) for x in subtrees(term)):
                 found[term, width] = None
             case _:

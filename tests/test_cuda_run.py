@@ -181,6 +181,59 @@ def test_wide_accesses_ask_for_aligned_arrays_and_fitting_rows() -> None:
     assert not aligned(At(32), At(4104))
 
 
+SPLIT = """
+kernel norm(x: f32[N]) -> (y: f32[N], small: bool) where N >= 1 {
+  m    = max(i: x[i])
+  y[i] = exp(x[i] - m) / sum(k: exp(x[k] - m))
+  small = all(i: x[i] < 100.0)
+}
+kernel few(x: f64[R, C], k: i32[R, C]) -> (y: f64[R, C], n: i32[R]) {
+  y[r, c] = x[r, c] - max(q: x[r, q])
+  n[r]    = sum(c: k[r, c]) + prod(c: 1 - k[r, c] // 64)
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["norm", "few"])
+def test_long_reductions_are_split_over_the_grid(name: str) -> None:
+    from backends.cuda import build
+    from benchmarks.faults import outputs, outputs_of_reference
+    from extract.schedule_cuda import cuda_plans
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kir.parse(SPLIT)[name]
+    found = [p for p in cuda_plans(kernel, "cuda-on-cpu", {"N": 1 << 20, "R": 8, "C": 1 << 16}) if ("parts", "64") in p.schedule]
+    for plan in (found[0], next(p for p in found if p.schedule[-1][0] == "neighbours")):
+        run = build(plan, "cuda-on-cpu", seed=2)
+        for extent in (1, 1000):
+            sizes = {"N": extent, "R": 3, "C": extent}
+            sizes = {size: sizes[size] for size in kernel.sizes}
+            values = sample_inputs(kernel, 7, sizes)
+            expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+            for array in expected:
+                assert np.allclose(given[array], expected[array], rtol=1e-4, atol=1e-6, equal_nan=True), (array, extent)
+
+
+def test_a_large_histogram_is_made_in_shared_memory_first() -> None:
+    from backends.cuda import build
+    from benchmarks.faults import outputs, outputs_of_reference
+    from extract.cost import cost
+    from extract.machine import load_machine
+    from extract.schedule_cuda import cuda_plans
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kernels()["histogram"]
+    large = {"N": 1 << 24, "B": 1024}
+    plan = min(cuda_plans(kernel, "cuda-on-cpu", large), key=lambda p: cost(p, load_machine("sm_80"), large).cycles)
+    assert plan.schedule[-1] == ("scatter", "shared")
+    run = build(plan, "cuda-on-cpu", seed=2)
+    assert "if B <= 4096:" in run.source
+    for sizes in ({"N": 1500, "B": 40}, {"N": 300, "B": 5000}):
+        values = sample_inputs(kernel, 7, sizes)
+        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        assert np.allclose(given["h"], expected["h"], rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
 def test_empty_arrays_launch_nothing() -> None:
     from backends.cuda import build
 
