@@ -16,11 +16,19 @@ from kernel_ir.ops import OPS, Unit
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of memory: bytes that fit (of one core; the last level holds everything), bytes a cycle for one core."""
+    """One level of memory: bytes that fit (of one core, but the last cache is all cores'; memory holds everything), bytes a cycle that are
+    read and that are written for one core, of memory for all cores together and `alone` for one that nobody disturbs."""
 
     name: str
     bytes: int
     bytes_per_cycle: float
+    written: float = 0.0
+    alone: float = 0.0
+
+    def cycles(self, read: float, written: float, alone: bool = False) -> float:
+        """Cycles to read and write so many bytes."""
+        slower = self.bytes_per_cycle / self.alone if alone and self.alone else 1.0
+        return (read / self.bytes_per_cycle + written / (self.written or self.bytes_per_cycle)) * slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,8 @@ class Machine:
     `throughput` the reciprocal throughput in cycles of one vector instruction by unit and dtype name; `latency` cycles between
     dependent additions; `levels` nearest first (on a CPU the last one's bytes a cycle are all cores' together);
     `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
-    inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory); `scalar` the cycles of functions
-    that have no vector form, one element at a time: a loop with one of them is no vector loop.
+    inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory); `functions` cycles an element
+    by function and dtype name; `scalar` the functions that have no vector form: a loop with one of them is no vector loop.
     """
 
     name: str
@@ -47,7 +55,8 @@ class Machine:
     throughput: Mapping[tuple[Unit, str], float] = field(repr=False)
     levels: tuple[Level, ...] = ()
     extra: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
-    scalar: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
+    functions: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float], repr=False)
+    scalar: frozenset[str] = frozenset()
 
     def lanes(self, dtype: DType) -> int:
         """Elements of one vector instruction; bool goes by bytes of the comparison that made it, taken as 32 bits."""
@@ -69,8 +78,8 @@ class Machine:
         """
         if op == "load":
             return dtype.itemsize / self.levels[0].bytes_per_cycle
-        if op in self.scalar and dtype.is_float:
-            return self.scalar[op]
+        if (op, dtype.name) in self.functions:
+            return self.functions[op, dtype.name]
         row = OPS[op]
         return self.instruction_cycles(row.unit, dtype) / self.lanes(dtype)
 
@@ -126,10 +135,16 @@ def _loaded(path: Path, written: int) -> Machine:
 
 def _machine(data: dict[str, Any]) -> Machine:
     cycles = {(Unit[unit], dtype): float(value) for dtype, row in data["cycles"].items() for unit, value in row.items()}
-    levels = tuple(Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"])) for row in data["levels"])
+    levels = tuple(
+        Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"]), float(row.get("written", 0.0)), float(row.get("alone", 0.0)))
+        for row in data["levels"]
+    )
     extra = {key: float(value) for key, value in data.get("extra", {}).items()}
-    scalar = {key: float(value) for key, value in data.get("scalar", {}).items()}
-    return Machine(**{key: data[key] for key in _SCALARS}, throughput=cycles, levels=levels, extra=extra, scalar=scalar)
+    table = data.get("functions", {})
+    functions = {(name, dtype): float(value) for dtype in ("f32", "f64") for name, value in table.get(dtype, {}).items()}
+    scalar = frozenset(map(str, table.get("scalar", ())))
+    figures = {key: data[key] for key in _SCALARS}
+    return Machine(**figures, throughput=cycles, levels=levels, extra=extra, functions=functions, scalar=scalar)
 
 
 @cache

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Local, SizeRef
+from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Load, Local, ParamRef, SizeRef
+from kernel_ir.walk import subtrees
 
 DEFAULT: Final = 1024
 """The extent of a size that nobody gave."""
@@ -22,16 +23,52 @@ def number(e: Expr, sizes: Mapping[str, int]) -> int:
             return int(e.value)
         case SizeRef(name):
             return sizes.get(name, DEFAULT)
-        case IndexRef(name) | Local(name) if name in sizes:
+        case IndexRef(name) | Local(name) | ParamRef(name) if name in sizes:
             return sizes[name]
         case Call("add" | "sub" | "mul" | "floordiv" | "mod" | "min" | "max" | "shl" | "shr", (a, b)):
             return _joined(e.op, number(a, sizes), number(b, sizes))
         case Call("neg", (a,)):
             return -number(a, sizes)
-        case Call("select", (_, a, b)):
-            return max(number(a, sizes), number(b, sizes))
+        case Call("select", (condition, a, b)):
+            match truth(condition, sizes):
+                case None:
+                    return max(number(a, sizes), number(b, sizes))
+                case held:
+                    return number(a if held else b, sizes)
         case _:
             return DEFAULT // 2
+
+
+def truth(e: Expr, sizes: Mapping[str, int]) -> bool | None:
+    """Whether a condition on integers holds for such sizes; None where that is not seen.
+
+    >>> from kernel_ir.dtypes import BOOL, I64
+    >>> from kernel_ir.nodes import const
+    >>> truth(Call("lt", (SizeRef("N"), const(8, I64)), BOOL), {"N": 7})
+    True
+    """
+    match e:
+        case Const(value) if isinstance(value, bool):
+            return value
+        case Call("and" | "or", (a, b)):
+            known = [truth(x, sizes) for x in (a, b)]
+            decides = e.op == "or"
+            return decides if decides in known else None if None in known else not decides
+        case Call("not", (a,)):
+            held = truth(a, sizes)
+            return None if held is None else not held
+        case Call("lt" | "le" | "gt" | "ge" | "eq" | "ne", (a, b)) if not any(isinstance(x, Load) for x in subtrees(e)) and a.dtype.is_int:
+            left, right = number(a, sizes), number(b, sizes)
+            return {
+                "lt": left < right,
+                "le": left <= right,
+                "gt": left > right,
+                "ge": left >= right,
+                "eq": left == right,
+                "ne": left != right,
+            }[e.op]
+        case _:
+            return None
 
 
 def extent_of(b: Binder, sizes: Mapping[str, int]) -> int:

@@ -98,7 +98,7 @@ def test_functions_without_a_vector_form_cost_as_much() -> None:
     from backends.vector_math import VECTOR
 
     machine = load_machine("cpu")
-    assert set(machine.scalar) == MATH - {op for op, _ in VECTOR}
+    assert machine.scalar >= MATH - {op for op, _ in VECTOR}
     kernels = kir.parse(
         "kernel a(x: f32[N]) -> (y: f32[N]) { y[i] = log1p(x[i]) }\nkernel b(x: f32[N]) -> (y: f32[N]) { y[i] = log(1.0 + x[i]) }"
     )
