@@ -25,7 +25,8 @@ def plans(
     from extract.schedule_cuda import cuda_plans
 
     flags = frozenset(map(str, licence))
-    return tuple(replace(plan, fast_math=flags) for plan in cuda_plans(kernel, place.name, sizes))
+    every = layouts or (rows_of(kernel),)
+    return tuple(replace(plan, fast_math=flags) for laid in every for plan in cuda_plans(kernel, place.name, sizes, laid))
 
 
 def layouts(
@@ -38,8 +39,10 @@ def layouts(
     temporaries: bool,
 ) -> tuple[Layouts, ...]:
     """How the arrays that may lie anyhow may lie, the most promising ways first. NumPy takes them as they are, in C order."""
-    if place.backend != "cpu":
-        return (rows_of(kernel),)
-    from extract.layouts import searched
+    from extract.layouts import searched, searched_cuda
 
+    if place.backend == "numpy":
+        return (rows_of(kernel),)
+    if place.backend != "cpu":
+        return searched_cuda(kernel, place.name, machine, sizes, packed, pinned)
     return searched(kernel, machine, sizes, packed, pinned, temporaries)

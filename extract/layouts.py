@@ -4,7 +4,7 @@ Every order of dimensions (of three at most), tiles of one vector or cache line,
 makes and by what it costs to bring the caller's arrays there; one array after the other, from C order and from one plane a field.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Final
@@ -13,6 +13,7 @@ from extract.cost import cost
 from extract.groups import grouping
 from extract.machine import Machine
 from extract.schedule_cpu import Choice, local_arrays, plan
+from extract.schedule_cuda import cuda_plan
 from extract.sizes import number
 from kernel_ir.layout import ArrayLayout, Layout, Layouts, Part, laid_anyhow, rows_of
 from kernel_ir.nodes import Kernel, Param
@@ -78,17 +79,21 @@ def searched(
     arrays = {name: options for name, options in arrays.items() if len(options) > 1 and name not in settled}
     if not arrays:
         return (base,)
-    judge = _Judge(kernel, machine, sizes, packed)
-    starts = [base]
+    judge = _Judge(machine, sizes, packed, lambda laid: plan(kernel, replace(FIRST, layouts=laid), machine=machine, sizes=sizes))
     planes = {p.name: Layout.ordered((p.type.rank - 1, *range(p.type.rank - 1))) for p in laid_anyhow(kernel) if p.name in arrays}
-    if planes:
-        starts.append(_with(base, planes))
-    for start in starts:
-        judge.descend(start, arrays)
-    best = sorted(judge.known.items(), key=lambda pair: pair[1])
-    least = judge.known[base] * WORTH
-    chosen = [laid for laid, cycles in best if cycles < least][:KEPT]
-    return tuple(dict.fromkeys((*chosen, base)))
+    return judge.best(base, (base, _with(base, planes)), arrays)
+
+
+def searched_cuda(
+    kernel: Kernel, target: str, machine: Machine, sizes: Sizes, packed: frozenset[str], pinned: Mapping[str, Layout]
+) -> tuple[Layouts, ...]:
+    """The combinations of orders to make plans for on a GPU. Only arrays that the caller packs have a say: to turn one on the host takes
+    longer than any kernel gains. Of pinned layouts, those with tiles or padding are for the CPU, and no plan has them."""
+    settled = {name: layout for name, layout in pinned.items() if layout.plain}
+    base = _with(rows_of(kernel), {p.name: settled[p.name] for p in laid_anyhow(kernel) if p.name in settled})
+    arrays = {p.name: layouts_of(p, machine, sizes, temporary=True) for p in laid_anyhow(kernel) if p.name in packed - settled.keys()}
+    judge = _Judge(machine, sizes, packed, lambda laid: cuda_plan(kernel, target, sizes, laid))
+    return judge.best(base, (base,), arrays)
 
 
 def _stored(kernel: Kernel) -> tuple[Param, ...]:
@@ -101,14 +106,22 @@ def _stored(kernel: Kernel) -> tuple[Param, ...]:
 class _Judge:
     """Predicted cycles by combination of layouts."""
 
-    def __init__(self, kernel: Kernel, machine: Machine, sizes: Sizes, packed: frozenset[str]) -> None:
-        self.kernel, self.machine, self.sizes, self.packed = kernel, machine, sizes, packed
+    def __init__(self, machine: Machine, sizes: Sizes, packed: frozenset[str], make: Callable[[Layouts], Plan | None]) -> None:
+        self.machine, self.sizes, self.packed, self.make = machine, sizes, packed, make
         self.known: dict[Layouts, float] = {}
+
+    def best(self, base: Layouts, starts: Sequence[Layouts], arrays: Mapping[str, Sequence[Layout]]) -> tuple[Layouts, ...]:
+        """The best combinations found from these starts, the base last."""
+        self.cycles(base)
+        for start in starts:
+            self.descend(start, arrays)
+        least = self.known[base] * WORTH
+        ranked = sorted(self.known.items(), key=lambda pair: pair[1])
+        return tuple(dict.fromkeys((*[laid for laid, cycles in ranked if cycles < least][:KEPT], base)))
 
     def cycles(self, laid: Layouts) -> float:
         if laid not in self.known:
-            choice = Choice(FIRST.fusion, FIRST.library, FIRST.pack, layouts=laid)
-            made = plan(self.kernel, choice, machine=self.machine, sizes=self.sizes)
+            made = self.make(laid)
             self.known[laid] = float("inf") if made is None else cost(given(made, self.packed), self.machine, self.sizes).cycles
         return self.known[laid]
 

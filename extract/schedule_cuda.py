@@ -22,6 +22,7 @@ from extract.strides import access_cost
 from extract.tile_cuda import SHAPES, TileShape, tiled
 from extract.wide_cuda import widened, widths
 from kernel_ir.dtypes import BOOL, F32, F64, I32, I64, DType, reads_as
+from kernel_ir.layout import Layouts
 from kernel_ir.nodes import (
     ArrayType,
     Assign,
@@ -63,10 +64,11 @@ RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
 
 
-def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[Plan, ...]:
+def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: Layouts = ()) -> tuple[Plan, ...]:
     """Every schedule of `kernel` that is worth costing for a GPU, in a fixed order, each once.
 
-    `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct.
+    `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct. `layouts` are
+    orders of dimensions, for arrays that do not lie in C order.
     """
     plans: dict[tuple[Step, ...], Plan] = {}
 
@@ -79,7 +81,7 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[P
         choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in SHAPES)]
         for mapping, products in choices:
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
-            plan = _plan(kernel, kernel, found, target, mapping, SHAPES.get(products), sizes, schedule)
+            plan = _plan(kernel, kernel, found, target, mapping, SHAPES.get(products), sizes, schedule, layouts)
             offer(plan)
             if products == "plain":
                 for width in (2, 4, 8):
@@ -89,7 +91,7 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int]) -> tuple[P
             halves = split(kernel, parts, sizes, Names(_taken(kernel) | {b.index for s in statements(kernel.body) for b in s.binders}))
             if halves is not None:
                 schedule = (("fusion", fusion), ("map", "block"), ("products", "plain"), ("parts", str(parts)))
-                plan = _plan(kernel, halves, grouping(halves, fusion), target, "block", None, sizes, schedule)
+                plan = _plan(kernel, halves, grouping(halves, fusion), target, "block", None, sizes, schedule, layouts)
                 offer(plan)
                 for width in (2, 4, 8):
                     offer(_with_neighbours(plan, width))
@@ -135,17 +137,34 @@ def _plan(
     shape: TileShape | None,
     sizes: Mapping[str, int],
     schedule: tuple[tuple[str, str], ...],
+    layouts: Layouts = (),
 ) -> Plan:
-    builder = _Builder(scheduled, found, mapping, shape, sizes)
+    builder = _Builder(scheduled, found, mapping, shape, sizes, {one.name: one.layout.order for one in layouts})
     steps = (*builder.starts(), *builder.steps(found.work))
-    return Plan(kernel, target, builder.buffers(), steps, schedule)
+    said = (*schedule, *((f"layout {one.name}", ",".join(one.layout.values)) for one in layouts))
+    return Plan(kernel, target, builder.buffers(), steps, said, layouts=layouts)
+
+
+def cuda_plan(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: Layouts) -> Plan:
+    """The plainest schedule: one point or one row a thread."""
+    schedule = (("fusion", FUSIONS[0]), ("map", MAPPINGS[0]), ("products", "plain"))
+    return _plan(kernel, kernel, grouping(kernel, FUSIONS[0]), target, MAPPINGS[0], None, sizes, schedule, layouts)
 
 
 class _Builder:
     """Makes the launches of one plan."""
 
-    def __init__(self, kernel: Kernel, found: Grouping, mapping: Share, shape: TileShape | None, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        found: Grouping,
+        mapping: Share,
+        shape: TileShape | None,
+        sizes: Mapping[str, int],
+        orders: Mapping[str, tuple[int, ...]],
+    ) -> None:
         self.kernel = kernel
+        self.orders = orders
         self.mapping: Share = mapping
         self.shape = shape
         self.sizes = sizes
@@ -185,7 +204,8 @@ class _Builder:
 
     def _buffer(self, p: Param, space: Space) -> Buffer:
         order = tuple(range(p.type.rank))
-        return Buffer(p.name, p.type.dtype, p.type.shape, space, order[::-1] if p.type.layout == "cols" else order)
+        usual = order[::-1] if p.type.layout == "cols" else order
+        return Buffer(p.name, p.type.dtype, p.type.shape, space, self.orders.get(p.name, usual))
 
     # -- steps
 

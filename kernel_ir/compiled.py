@@ -19,7 +19,7 @@ from kernel_ir.errors import ArgumentError, TargetError
 from kernel_ir.fastmath import NONE, Flags
 from kernel_ir.known_calls import known_calls
 from kernel_ir.laid_call import LaidCall, packable, packed_array, stood_in
-from kernel_ir.layout import Layout, laid_anyhow
+from kernel_ir.layout import Layout, laid, laid_anyhow
 from kernel_ir.nodes import Kernel
 from kernel_ir.packed import Packed
 from kernel_ir.plan import Plan
@@ -85,7 +85,18 @@ class Compiled:
         if shapes is not None and self._known is not None:
             self._known.learn(shapes, sizes)
         bound.finish()
-        return result
+        return self._packed_result(result) if self.plan.packed else result
+
+    def _packed_result(self, result: Any) -> Any:
+        """The result with the outputs packed that the caller takes so; where the code is not on memory, those lie as their views say."""
+
+        def one(name: str, array: Any) -> Any:
+            layout = self.layouts.get(name)
+            return array if name not in self.plan.packed or layout is None else Packed(laid(array, layout), layout, array.shape)
+
+        if len(self.kernel.outputs) < 2:
+            return one(self.kernel.outputs[0].name, result) if self.kernel.outputs else result
+        return type(result)(*(one(p.name, array) for p, array in zip(self.kernel.outputs, result, strict=True)))
 
     def pack(self, *array: Any, **arrays: Any) -> Any:
         """The array, laid out as this kernel wants it: a call takes it as it is. Where several may be packed, give them by name; several
@@ -115,6 +126,10 @@ class Compiled:
 
     def _on_device(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs on arrays that are on the device already. Facts about data are the caller's: reading them would copy the arrays back."""
+        turned = next((name for name, layout in self.layouts.items() if not layout.is_rows), None)
+        if turned is not None:
+            hint = "pass NumPy arrays and what pack makes of them, or optimize without packed="
+            raise ArgumentError(f"`{turned}` does not lie in C order in this kernel, and arrays are on the device", self.kernel.span, hint)
         try:
             given = self.__signature__.bind(*args, **kwargs)
         except TypeError as problem:

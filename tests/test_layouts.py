@@ -223,8 +223,22 @@ def test_numpy_takes_arrays_as_they_are() -> None:
 
 
 def test_temporaries_may_lie_otherwise_than_in_c_order() -> None:
-    text = "kernel t(a: f32[N, M], b: f32[M, N]) -> (y: f32[M, N]) { m[i, j] = sin(a[i, j]) for i in 0..N, j in 0..M y[j, i] = m[i, j] * b[j, i] }"
+    text = "kernel t(a: f32[N, M], b: f32[M, N]) -> (y: f32[M, N]) {\n  m[i, j] = sin(a[i, j])\n  y[j, i] = m[i, j] * b[j, i]\n}"
     module = kir.parse(text + "\nschedule t on cpu {\n  fuse = none\n  layout_m = d1, d0\n}\n")
     result = kir.optimize(module["t"], target="cpu", schedule=module.schedule("t", "cpu"), check=False)
     assert result.layouts == {"m": Layout.of("d1", "d0")}
     quick_check(module["t"], result.compile(), examples=4)
+
+
+def test_a_gpu_takes_arrays_that_are_packed_as_planes() -> None:
+    pytest.importorskip("numba.cuda.core", reason="numba-cuda is not installed")
+    text = "kernel halve(x: f32[N, 3] @ any) -> (y: f32[N, 3] @ any, s: f32[N]) { y[n, c] = 0.5 * x[n, c] s[n] = x[n, 0] + x[n, 1] }"
+    kernel = parsed(text)
+    sizes = {"N": 1 << 20}
+    assert kir.optimize(kernel, target="cuda-on-cpu", sizes=sizes).layouts["x"].is_rows
+    f = kir.optimize(kernel, target="cuda-on-cpu", sizes=sizes, packed=True).compile()
+    assert str(f.layouts["x"]) == "d1, d0"
+    x = np.random.default_rng(0).standard_normal((70, 3), np.float32)
+    got = f(f.pack(x))
+    np.testing.assert_array_equal(got.y, x / 2)
+    np.testing.assert_array_equal(got.s, x[:, 0] + x[:, 1])
