@@ -232,7 +232,12 @@ def test_temporaries_may_lie_otherwise_than_in_c_order() -> None:
 
 def test_a_gpu_takes_arrays_that_are_packed_as_planes() -> None:
     pytest.importorskip("numba.cuda.core", reason="numba-cuda is not installed")
-    text = "kernel halve(x: f32[N, 3] @ any) -> (y: f32[N, 3] @ any, s: f32[N]) { y[n, c] = 0.5 * x[n, c] s[n] = x[n, 0] + x[n, 1] }"
+    text = """kernel mix(x: f32[N, 3] @ any) -> (y: f32[N, 3] @ any, s: f32[N]) {
+      y[n, 0] = x[n, 0] + x[n, 1]
+      y[n, 1] = x[n, 1] - x[n, 2]
+      y[n, 2] = x[n, 0] + x[n, 2]
+      s[n]    = 2.0 * x[n, 0]
+    }"""
     kernel = parsed(text)
     sizes = {"N": 1 << 20}
     assert kir.optimize(kernel, target="cuda-on-cpu", sizes=sizes).layouts["x"].is_rows
@@ -240,5 +245,6 @@ def test_a_gpu_takes_arrays_that_are_packed_as_planes() -> None:
     assert str(f.layouts["x"]) == "d1, d0"
     x = np.random.default_rng(0).standard_normal((70, 3), np.float32)
     got = f(f.pack(x))
-    np.testing.assert_array_equal(got.y, x / 2)
-    np.testing.assert_array_equal(got.s, x[:, 0] + x[:, 1])
+    assert str(got.y) == "<packed float32[70, 3] as d1, d0>"
+    np.testing.assert_array_equal(got.y, np.stack([x[:, 0] + x[:, 1], x[:, 1] - x[:, 2], x[:, 0] + x[:, 2]], 1))
+    np.testing.assert_array_equal(got.s, 2 * x[:, 0])
