@@ -18,7 +18,7 @@ from typing import Literal
 
 from extract.domains import explicit
 from kernel_ir.dtypes import I64, DType
-from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Kernel, Load, Param, Repeat, Stmt, const
+from kernel_ir.nodes import ArrayType, Assign, Binder, Const, Expr, IndexRef, Kernel, Load, Param, Repeat, Stmt, const
 from kernel_ir.walk import expressions, free, map_children, statements, substitute, subtrees
 
 Fusion = Literal["most", "equal", "none"]
@@ -126,7 +126,7 @@ def _keep_before(body: tuple[Stmt, ...], kernel: Kernel) -> tuple[tuple[Stmt, ..
         for stmt in stmts:
             if isinstance(stmt, Repeat):
                 result.append(replace(stmt, body=visit(stmt.body)))
-            elif any(x.array == stmt.target and (x.indices != stmt.indices or stmt.op != "=") for x in loads(stmt)):
+            elif any(x.array == stmt.target and (stmt.op != "=" or _may_meet(x.indices, stmt.indices)) for x in loads(stmt)):
                 result.extend(copy_first(stmt))
             else:
                 result.append(stmt)
@@ -142,6 +142,12 @@ def _keep_before(body: tuple[Stmt, ...], kernel: Kernel) -> tuple[tuple[Stmt, ..
         return Assign(name, at, "=", value, binders), _redirect(stmt, name)
 
     return visit(body), tuple(copies)
+
+
+def _may_meet(read: tuple[Expr, ...], written: tuple[Expr, ...]) -> bool:
+    """Whether a read may be of an element that another iteration of the statement writes: not of its own element, nor of another field."""
+    apart = any(isinstance(a, Const) and isinstance(b, Const) and a != b for a, b in zip(read, written, strict=True))
+    return read != written and not apart
 
 
 def _read_type(stmt: Assign, array: str) -> DType:

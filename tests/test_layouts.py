@@ -9,6 +9,7 @@ import pytest
 import kernel_ir as kir
 from backends.target import target
 from extract.cost import cost
+from extract.groups import grouping
 from extract.layouts import every, searched
 from extract.machine import load_machine
 from extract.schedule_cpu import CHOICES, plan
@@ -228,6 +229,14 @@ def test_temporaries_may_lie_otherwise_than_in_c_order() -> None:
     result = kir.optimize(module["t"], target="cpu", schedule=module.schedule("t", "cpu"), check=False)
     assert result.layouts == {"m": Layout.of("d1", "d0")}
     quick_check(module["t"], result.compile(), examples=4)
+
+
+def test_other_fields_of_a_structure_are_read_without_a_copy() -> None:
+    text = "kernel push(inout p: f32[N, 4] @ any) where N >= 1 { p[n, 0] = p[n, 0] + p[n, 2] p[n, 1] = p[N-1-n, 3] + p[0, 2] %s }"
+    assert grouping(parsed(text % "")).temps == ()
+    hazard = parsed(text % "p[n, 3] = p[N-1-n, 3]")
+    assert [p.name for p in grouping(hazard).temps] == ["p_before"]
+    quick_check(hazard, kir.optimize(hazard, target="cpu").compile(check=False), examples=12)
 
 
 def test_a_gpu_takes_arrays_that_are_packed_as_planes() -> None:
