@@ -17,7 +17,7 @@ RESERVED: Final = frozenset({
     "get_num_threads", "namedtuple", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "Lanes", "LanesModel", "models", "register_model", "spread", "place", "masked", "suffix", "call", "CACHE", "FAST", "TURNS_A",
     "TURNS_B", "TURNS_C", "TURNS_D", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last", "at",
-    "low", "high", "packed", "unpacked",
+    "low", "high", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked",
 })  # fmt: skip
 SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges")
 """Ends of the names that the module makes of others."""

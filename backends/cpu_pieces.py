@@ -5,7 +5,7 @@ from typing import Final
 from backends.cpu_expr import Expressions, numba_type
 from extract.fuse import expressions_of, walk
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
-from kernel_ir.nodes import Call, Const, ParamRef, SizeRef, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.ops import OPS, Unit
 from kernel_ir.plan import (
     Alloc,
@@ -69,6 +69,22 @@ def computes(launch: Launch) -> bool:
     """Whether a launch has work that gains from wide vectors; plain loads and stores of stencils do not: more of them cross lines."""
     values = (x for node in walk(launch.body) for top in expressions_of(node) for x in subtrees(top))
     return any(isinstance(x, Call) and x.dtype.is_float and OPS[x.op].unit in SLOW for x in values)
+
+
+def overlaps(launch: Launch) -> bool:
+    """Whether an innermost loop reads vectors of one row that overlap: at `x[i - 1]` and at `x[i + 1]`, say."""
+    for loop in walk(launch.body):
+        if isinstance(loop, Loop) and not any(isinstance(n, Loop) for n in loop.body):
+            index = IndexRef(loop.index)
+            rows: dict[tuple[str, tuple[Expr, ...]], set[Expr]] = {}
+            for node in walk(loop.body):
+                for x in (y for top in expressions_of(node) for y in subtrees(top) if isinstance(y, Load) and y.indices):
+                    *rest, last = x.indices
+                    if index in subtrees(last):
+                        rows.setdefault((x.array, tuple(rest)), set()).add(last)
+            if any(len(places) > 1 for places in rows.values()):
+                return True
+    return False
 
 
 def held(dtype: DType) -> DType:

@@ -22,10 +22,12 @@ from backends.cpu_pieces import (
     held,
     is_product,
     numpy_name,
+    overlaps,
     peeled,
     product_text,
     stored_text,
 )
+from backends.cpu_skew import skewed_text
 from backends.cpu_sweeps import Sweeps, offset, sweeps
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
@@ -53,8 +55,6 @@ from kernel_ir.walk import subtrees
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
-FEW_PARTS: Final = 4
-"""Threads up to which one of them does the rows between all shares: to wake the others takes longer."""
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 LLVM_FLAGS: Final = ("contract", "nsz")
@@ -109,9 +109,7 @@ class _Module:
             both = sweeps(step, after, self.buffers) if after is not None else None
             if both is not None:
                 done = after
-                arguments = self._sweeps(both)
-                names.update(dict.fromkeys(arguments))
-                calls.append(f"{both.first.name}_{both.second.name}({', '.join(arguments)})")
+                calls.append(self._swept(both, "2", names))
                 continue
             match step:
                 case RepeatLaunch():
@@ -130,8 +128,11 @@ class _Module:
 
     def _repeat(self, step: RepeatLaunch, names: dict[str, None]) -> list[str]:
         inside: dict[str, None] = {}
-        calls = self._steps(step.body, inside, False)
         printer = Expressions(self.buffers, self.flags)
+        both = sweeps(*step.body, self.buffers) if len(step.body) == 2 else None
+        if both is not None and step.index not in {*self._arguments(both.first, {}), *self._arguments(both.second, {})}:
+            return [self._swept(both, f"2 * {printer.inner(step.steps)}", names)]
+        calls = self._steps(step.body, inside, False)
         index = step.index or "_"
         lines = [f"for {index} in range({printer.text(step.steps)}):", *(f"    {c}" for c in calls)]
         for x in subtrees(step.steps):
@@ -172,62 +173,30 @@ class _Module:
 
     # -- two launches as one pass
 
+    def _swept(self, both: Sweeps, count: str, names: dict[str, None]) -> str:
+        """A call that does so many sweeps, the two in turn."""
+        arguments = self._sweeps(both)
+        names.update(dict.fromkeys(["parts", *arguments]))
+        return f"{both.first.name}_{both.second.name}({', '.join(['parts', count, *arguments])})"
+
     def _sweeps(self, both: Sweeps) -> list[str]:
-        """Adds the functions of two sweeps: the rows of each, a thread's share of both, the rows between shares."""
+        """Adds the functions of two sweeps: the rows of each, and those that do them in one pass; returns what they take."""
         e = Expressions(self.buffers, self.flags)
         launches = (both.first, both.second)
         names = [self._arguments(launch, {}) for launch in launches]
         for launch, loop, taken in zip(launches, both.loops, names, strict=True):
             self._rows(launch, loop, taken)
-        every = list(dict.fromkeys(name for taken in names for name in taken))
-        name, reach = f"{both.first.name}_{both.second.name}", both.reach
-        one, two = (", ".join(["", *taken]) for taken in names)
-        rows = extent_text(both.loops[0], e)
-        share = f"    first, last = part * ({rows}) // parts, (part + 1) * ({rows}) // parts"
-        serial = f'@njit(error_model="numpy", cache=CACHE)\ndef {name}_'
-        given = ", ".join(["part", "parts", *every])
-        self.functions.append(f"""{serial}part({given}):
-    # {both.second.name} stays behind {both.first.name}: one pass over memory, not two
-{share}
-    for at in range(first, last):
-        {both.first.name}_rows(at, at + 1{one})
-        if at >= first + {2 * reach}:
-            {both.second.name}_rows(at - {reach}, at - {reach} + 1{two})
-""")
-        self.functions.append(f"""{serial}edges({given}):
-    # rows that need those of another thread
-{share}
-    {both.second.name}_rows(first, min(first + {reach}, last){two})
-    {both.second.name}_rows(max(last - {reach}, first + {reach}), last{two})
-""")
         work = " * ".join(str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in deepest(both.first.body))
-        theirs = ", ".join(["int64(part)", "parts", *every])
-        self.functions.append(f"""@njit(parallel=True, error_model="numpy", cache=CACHE)
-def {name}({", ".join(["parts", *every])}):
-    if {work} < {SERIAL_BELOW}:
-        parts = 1
-    if parts == 1:
-        {name}_part({theirs.replace("part", "0", 1)})
-    else:
-        for part in prange(parts):
-            {name}_part({theirs})
-    if parts <= {FEW_PARTS}:
-        for part in range(parts):
-            {name}_edges({theirs})
-    else:
-        for part in prange(parts):
-            {name}_edges({theirs})
-""")
+        self.functions.append(skewed_text(both, (names[0], names[1]), extent_text(both.loops[0], e), work, SERIAL_BELOW))
         self.used |= e.used
-        return ["parts", *every]
+        return list(dict.fromkeys(name for taken in names for name in taken))
 
     def _rows(self, launch: Launch, loop: Loop, names: list[str]) -> None:
         """The function that runs some rows of a launch."""
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         printer.line("restrict()")
-        if computes(launch):
-            printer.line(f"{e.helper('wide')}()")
+        self._width(launch, e, printer)
         start = offset(loop.lo, e.inner(loop.lo))
         printer.line(f"for {loop.index} in range(low{start}, high{start}):")
         printer.depth += 1
@@ -236,6 +205,13 @@ def {name}({", ".join(["parts", *every])}):
         flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in e.flat]
         head = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_rows({", ".join(["low", "high", *names])}):\n'
         self.functions.append(head + "\n".join([*flat, *printer.lines]) + "\n")
+
+    def _width(self, launch: Launch, e: Expressions, printer: Printer) -> None:
+        """How wide the launch's vectors are, where that is not LLVM's to choose."""
+        if computes(launch):
+            printer.line(f"{e.helper('wide')}()")
+        elif overlaps(launch):
+            printer.line(f"{e.helper('narrow')}()")
 
     # -- one launch as two functions
 
@@ -248,8 +224,7 @@ def {name}({", ".join(["parts", *every])}):
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
-        if computes(launch):
-            printer.line(f"{expressions.helper('wide')}()")
+        self._width(launch, expressions, printer)
         if not parallel:
             Body(expressions, printer, self.flags, frozenset()).nodes(body)
             share: list[str] = []

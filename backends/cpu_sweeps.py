@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from extract.fuse import expressions_of, walk
+from extract.fuse import expressions_of, holds_loop, walk
 from extract.strides import coefficient
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, const
@@ -18,12 +18,13 @@ FARTHEST: Final = 4
 @dataclass(frozen=True, slots=True)
 class Sweeps:
     """Two launches over the same rows. Row r of the second may run once the first is at row r + reach, in a thread that has both rows'
-    neighbours as well: then no thread reads what another one writes. The `reach` rows at both ends of a thread's share come afterwards."""
+    neighbours as well: then no thread reads what another one writes. What is near another thread's rows comes afterwards."""
 
     first: Launch
     second: Launch
     loops: tuple[Loop, Loop]
     reach: int
+    written: frozenset[str]
 
 
 def sweeps(first: Step, second: Step, buffers: Mapping[str, Buffer]) -> Sweeps | None:
@@ -37,25 +38,24 @@ def sweeps(first: Step, second: Step, buffers: Mapping[str, Buffer]) -> Sweeps |
     if by_a is None or by_b is None or by_a & by_b:
         return None
     loads = _loads(a), _loads(b)
-    if any(x.array in own for own, mine in zip((by_a, by_b), loads, strict=True) for x in mine):
-        return None
     reach = 0
-    for loop, others, mine in ((a, by_b, loads[0]), (b, by_a, loads[1])):
+    for loop, own, others, mine in ((a, by_a, by_b, loads[0]), (b, by_b, by_a, loads[1])):
         for x in mine:
-            if x.array not in others:
+            if x.array not in own | others:
                 continue
             away = _away(x.indices[buffers[x.array].order[0]], loop.index)
-            if away is None or away > FARTHEST:
+            if away is None or away > FARTHEST or (away and x.array in own):
                 return None
             reach = max(reach, away)
-    return Sweeps(first, second, (a, b), reach) if reach else None
+    return Sweeps(first, second, (a, b), reach, by_a | by_b) if reach else None
 
 
 def _rows(launch: Launch) -> Loop | None:
     """The loop over rows of a launch that is nothing else."""
     (*_, loop) = launch.body
     plain = len(launch.body) == 1 and isinstance(loop, Loop) and loop.kind is LoopKind.PARALLEL and loop.step == 1
-    return loop if plain and isinstance(loop, Loop) and launch.deal == "block" else None
+    rows = plain and isinstance(loop, Loop) and holds_loop(loop)  # a call for each row is nothing beside its points
+    return loop if rows and isinstance(loop, Loop) and launch.deal == "block" else None
 
 
 def _written(loop: Loop, buffers: Mapping[str, Buffer]) -> frozenset[str] | None:

@@ -304,6 +304,13 @@ HELPERS: Final[dict[str, Helper]] = (
             "        return context.get_dummy_value()\n\n"
             "    return types.void(), generate\n"
         ),
+        "narrow": Helper(
+            '@intrinsic\ndef narrow(context):\n    """Vectors of half a cache line: of neighbours that overlap, fewer cross lines."""\n\n'
+            "    def generate(context, builder, signature, args):\n"
+            '        set.add(builder.function.attributes, \'"prefer-vector-width"="256"\')\n'
+            "        return context.get_dummy_value()\n\n"
+            "    return types.void(), generate\n"
+        ),
         "aligned": Helper(
             '@njit(error_model="numpy")\ndef aligned(size, dtype):\n    """Scratch that begins with a cache line."""\n'
             "    step = np.empty(1, dtype).itemsize\n    scratch = np.empty(size + 64 // step, dtype)\n"

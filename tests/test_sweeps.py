@@ -1,0 +1,73 @@
+"""Several sweeps in one pass over memory: any number of rows, threads and sweeps gives what one sweep after another gives, bit for bit."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kernel_ir as kir
+from backends.cpu_source import cpu_source
+from backends.load import load
+from extract.schedule_cpu import plans
+
+FAR = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where N >= 5 {
+  repeat steps {
+    b[i, j] = a[i - 2, j] * 0.25 + a[i + 1, j] * 0.5 for i in 2..N-2, j in 0..M
+    a[i, j] = b[i - 1, j] * 0.5 - b[i + 2, j] * 0.25 for i in 2..N-2, j in 0..M
+  }
+}"""
+IN_PLACE = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where N >= 2 {
+  repeat steps {
+    b[i, j] = b[i, j] - 0.5 * (a[i, j] - a[i - 1, j]) for i in 1..N-1, j in 0..M
+    a[i, j] = a[i, j] - 0.5 * (b[i + 1, j] - b[i, j]) for i in 1..N-1, j in 0..M
+  }
+}"""
+ONE_ROW = """kernel k(inout a: f64[N], inout b: f64[N], steps: i64) where N >= 2 {
+  repeat steps {
+    b[i] = a[i - 1] + a[i + 1] for i in 1..N-1
+    a[i] = b[i - 1] * 0.5 for i in 1..N-1
+  }
+}"""
+COUNTED = FAR.replace("repeat steps", "repeat t in steps").replace("a[i + 1, j] * 0.5", "a[i + 1, j] * f64(t)")
+
+
+@pytest.fixture(autouse=True)
+def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))
+
+
+def far(a: Any, b: Any) -> None:
+    n = len(a)
+    b[2 : n - 2] = a[: n - 4] * 0.25 + a[3 : n - 1] * 0.5
+    a[2 : n - 2] = b[1 : n - 3] * 0.5 - b[4:] * 0.25
+
+
+def in_place(a: Any, b: Any) -> None:
+    b[1:-1] -= 0.5 * (a[1:-1] - a[:-2])
+    a[1:-1] -= 0.5 * (b[2:] - b[1:-1])
+
+
+@pytest.mark.parametrize(("text", "step"), [(FAR, far), (IN_PLACE, in_place)], ids=["far", "in place"])
+def test_any_number_of_rows_threads_and_sweeps(text: str, step: Any) -> None:
+    source = cpu_source(plans(kir.parse(text)["k"])[0])
+    module: Any = load(source, "k").module
+    passes = next(getattr(module, name) for name in dir(module) if f"{name}_edges" in dir(module))
+    rng = np.random.default_rng(0)
+    for rows in (5, 6, 7, 12, 23, 67, 131, 300):
+        for columns in (1, 1200):  # one thread for little work
+            for parts in (1, 2, 3, 7):
+                for steps in (0, 1, 3, 6):
+                    a, b = rng.standard_normal((2, rows, columns))
+                    wanted = a.copy(), b.copy()
+                    for _ in range(steps):
+                        step(*wanted)
+                    passes(parts, 2 * steps, a, b, rows, columns)
+                    assert np.array_equal(a, wanted[0]) and np.array_equal(b, wanted[1]), (rows, columns, parts, steps)
+
+
+@pytest.mark.parametrize("text", [ONE_ROW, COUNTED], ids=["one row", "counted"])
+def test_other_repeats_do_one_sweep_after_another(text: str) -> None:
+    """A row of single points is not worth a call each; a sweep that reads the number of the round is not the same again."""
+    source = cpu_source(plans(kir.parse(text)["k"])[0])
+    assert ("_edges(" in source) == (text is COUNTED)
+    assert "for t in range(" in source or text is ONE_ROW
