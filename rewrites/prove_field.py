@@ -10,7 +10,7 @@ import itertools
 import math
 import operator as untyped_operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sympy as untyped_sympy  # pyright: ignore[reportMissingTypeStubs]
@@ -27,7 +27,7 @@ sp: Any = untyped_sympy
 operator: Any = untyped_operator
 Real = Any  # a sympy expression
 
-MOST_CASES: Final = 64
+MOST_CASES: Final = 512
 LN2, LN10 = (sp.Symbol(f"ln{n}", positive=True) for n in (2, 10))
 _CONSTANTS: Final = {
     0.6931471805599453: LN2,
@@ -66,6 +66,8 @@ class _Field:
     sums: bool
     split: bool
     intervals: Mapping[str, tuple[float, float]]
+    monotone: dict[Real, tuple[str, Real]] = field(default_factory=dict[Real, "tuple[str, Real]"])
+    """Of values of monotone functions, the function and its argument: they compare as their arguments do."""
 
     def dtype(self, t: int) -> DType:
         return BOOL if t == BOOLEAN else self.dtypes[t]
@@ -83,7 +85,11 @@ class _Field:
             case Apply(op="select", args=(c, a, b)):
                 return self.value(a) if self.value(c) else self.value(b)
             case Apply():
-                return self.applied(p, [self.value(a) for a in p.args])
+                args = [self.value(a) for a in p.args]
+                result = self.applied(p, args)
+                if self.functions and p.op in (*_INCREASING, *_DECREASING):
+                    self.monotone[result] = p.op, args[0]
+                return result
             case _:
                 raise Unsupported(str(p))
 
@@ -158,7 +164,10 @@ class _Field:
             return self.compared({"gt": "lt", "ge": "le"}[op], b, a)
         if op == "ne":
             return not self.compared("eq", a, b)
-        difference = _normal(a - b)
+        (left, x), (right, y) = (self.monotone.get(v, ("", v)) for v in (a, b))
+        if left and left == right:
+            return self.compared(op, y, x) if left in _DECREASING else self.compared(op, x, y)
+        difference = _unscaled(_normal(a - b))
         known = {"lt": difference.is_negative, "le": difference.is_nonpositive, "eq": difference.is_zero}[op]
         return bool(known) if known is not None else self.truth(f"{op} {difference}")
 
@@ -175,12 +184,26 @@ class _Field:
     def opaque(self, op: str, *args: Real) -> Real:
         """An atom named by its argument's normal form."""
         normal = [_normal(a) for a in args]
+        if op in ("exp", "exp2") and normal[0] == 0:
+            return sp.Integer(1)  # exactly so in every arithmetic
         if op in OPS and OPS[op].commutative:
             normal.sort(key=str)
         return sp.Symbol(f"{op}({', '.join(map(str, normal))})", real=True, **({"positive": True} if op in _POSITIVE else {}))
 
 
 _POSITIVE: Final = ("exp", "exp2", "cosh")
+_INCREASING: Final = (
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sinh", "tanh", "erf", "asin", "atan",
+)  # fmt: skip
+_DECREASING: Final = ("rsqrt", "acos")
+"""Over the reals, and strictly, wherever they are defined."""
+
+
+def _unscaled(x: Real) -> Real:
+    """What has the sign of x: its factors without those that are known to be positive."""
+    numerator, denominator = sp.fraction(sp.factor(x))
+    kept = [f for part in (numerator, denominator) for f in sp.Mul.make_args(part) if not (f.is_positive and not f.is_Number)]
+    return sp.expand(sp.Mul(*kept))
 
 
 def _relu(x: Real) -> Real:

@@ -117,6 +117,8 @@ class _Integers:
             if p.op == "mod" or self.positive(p.args[1]):
                 return division.remainder if p.op == "mod" else division.quotient
             return z3.If(z3.And(args[0] == least, args[1] == -1), least, division.quotient)
+        if p.op == "shr" and isinstance(p.args[1], Lit) and 0 <= p.args[1].value < WIDTHS[dtype.name]:
+            return self.division(args[0], z3.IntVal(2 ** int(p.args[1].value))).quotient
         if p.op == "abs":
             return z3.If(args[0] == least, least, z3.If(args[0] < 0, -args[0], args[0]))
         if p.op not in _OTHER:

@@ -55,10 +55,7 @@ def _reduced(p: Reduction, s: Samples, seen: list[Array] | None) -> Array:
     inside = body[-1]
     with np.errstate(all="ignore"):
         if p.kind in ("argmax", "argmin"):
-            worst = -_end(dtype) if p.kind == "argmax" else _end(dtype)
-            pick = np.argmax if p.kind == "argmax" else np.argmin
-            filled = np.where(inside, body[0], np.asarray(worst, dtype.numpy) if dtype.is_float else _least(dtype, p.kind))
-            return np.expand_dims(pick(filled, axis=axis), axis)
+            return _first_of_best(p.kind, body[0], inside, axis, dtype)
         if p.kind == "expsum":
             top = np.max(np.where(inside, body[0], -np.inf), axis=axis, keepdims=True)
             terms = OPS["exp"].numpy(body[0] - top) * body[1]
@@ -75,8 +72,13 @@ def _reduced(p: Reduction, s: Samples, seen: list[Array] | None) -> Array:
         return result
 
 
-def _end(dtype: DType) -> float:
-    return np.inf if dtype.is_float else 0.0
+def _first_of_best(kind: str, body: Array, inside: Array, axis: int, dtype: DType) -> Array:
+    """The lowest index inside the range at which the greatest (least) value is; NaN is both."""
+    worst = -np.inf if kind == "argmax" else np.inf
+    filled = np.where(inside, body, np.asarray(worst, dtype.numpy) if dtype.is_float else _least(dtype, kind))
+    best = (np.max if kind == "argmax" else np.min)(filled, axis=axis, keepdims=True)
+    found = inside & ((body == best) | (np.isnan(best) & np.isnan(body) if dtype.is_float else False))
+    return np.expand_dims(np.argmax(found, axis=axis), axis)
 
 
 def _least(dtype: DType, kind: str) -> Any:
@@ -160,7 +162,7 @@ def real_value(p: Pattern, env: Mapping[str, Any], indices: Mapping[str, int], m
             rows = [[real_value(b, env, {**indices, p.index: i}, mp) for b in p.bodies] for i in range(lo, hi)]
             if any(x is None for row in rows for x in row):
                 return None
-            return _real_reduction(p.kind, rows, mp)
+            return _real_reduction(p.kind, rows, mp, lo)
 
 
 def _real_and(_mp: Any, a: Any, b: Any) -> Any:
@@ -198,12 +200,16 @@ def _real_op(p: Apply, args: list[Any], mp: Any) -> Real:
         return None
     if isinstance(result, mp.mpc):
         return None
-    if isinstance(result, mp.mpf) and not mp.isfinite(result):
+    if isinstance(result, mp.mpf) and not mp.isfinite(result) and (op.name not in _CHOOSE or mp.isnan(result)):
         return None
     return result
 
 
-def _real_reduction(kind: str, rows: list[list[Any]], mp: Any) -> Real:
+_CHOOSE: Final = ("select", "min", "max")
+"""What may give an infinity that stands in the rule: only computing with it has no real value."""
+
+
+def _real_reduction(kind: str, rows: list[list[Any]], mp: Any, lo: int) -> Real:
     match kind:
         case "sum":
             return sum((r[0] for r in rows), mp.mpf(0))
@@ -211,9 +217,15 @@ def _real_reduction(kind: str, rows: list[list[Any]], mp: Any) -> Real:
             return functools.reduce(lambda x, r: x * r[0], rows, mp.mpf(1))
         case "max" | "min":
             pick = max if kind == "max" else min
-            return pick(r[0] for r in rows) if rows else None
+            return pick(r[0] for r in rows) if rows else mp.mpf("-inf" if kind == "max" else "inf")
+        case "argmax" | "argmin":
+            pick = max if kind == "argmax" else min
+            values = [r[0] for r in rows]
+            return lo + values.index(pick(values)) if values else None
         case "expsum":
             top = max((r[0] for r in rows), default=0)
+            if rows and not mp.isfinite(top):
+                return None
             return sum((mp.exp(r[0] - top) * r[1] for r in rows), mp.mpf(0))
         case _:
             return None

@@ -63,6 +63,8 @@ def _agree(left: Any, right: Any, digits: int, mp: Any) -> bool:
         return False
     if isinstance(left, bool) or isinstance(right, bool):
         return bool(left) == bool(right)
+    if left == right or not (mp.isfinite(left) and mp.isfinite(right)):
+        return bool(left == right)
     return abs(left - right) <= mp.mpf(10) ** -digits * (1 + abs(left) + abs(right))
 
 

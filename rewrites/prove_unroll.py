@@ -5,6 +5,7 @@ on is what `dependence` says: the indices of every reduction that it stands in o
 """
 
 import itertools
+import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -185,6 +186,10 @@ class _Unroller:
     def expsum(self, p: Reduction, rows: list[list[Pattern]]) -> Pattern:
         if not rows:
             return Lit(0.0, p.type)
+        # exp(-inf - top) * v is zero: what a mask leaves out.
+        rows = [row for row in rows if _settled(row[0]) != Lit(-math.inf, row[0].type)]
+        if not rows:
+            raise _Undefined
         top = _chained("max", [s for s, _ in rows], p.type)
 
         def term(s: Pattern, v: Pattern) -> Pattern:
@@ -211,6 +216,15 @@ def _chained(op: str, terms: list[Pattern], t: int) -> Pattern:
     for term in rest:
         whole = Apply(op, (whole, term), t, t)
     return whole
+
+
+def _settled(p: Pattern) -> Pattern:
+    """A selection whose condition compares numbers, as what it chooses."""
+    match p:
+        case Apply("select", (Apply(op, (Lit(value=a), Lit(value=b))), then, other)) if op in _HOLDS:
+            return _settled(then if _HOLDS[op](a, b) else other)
+        case _:
+            return p
 
 
 def _whole(p: Pattern) -> int:
