@@ -286,7 +286,7 @@ class Expressions:
                 last = self.ranges[name][1]
                 if last == Call("sub", (extent, const(1, I64)), I64):
                     return ""
-            case Call("add" | "sub", (IndexRef() as i, Const(bits))) if self.exact(i) is not None and abs(bits) < 1 << 20:
+            case Call("add" | "sub", (i, Const(bits))) if self.exact(i) is not None and abs(bits) < 1 << 20:
                 # A negative index wraps to far above every extent: one unsigned test does for both ends.
                 return f"{self.address(index)} < {end}"
             case _:

@@ -225,7 +225,9 @@ def _native(lowered: Lowered, checked: bool) -> tuple[Any, bool, tuple[Region, .
     machine = _machine()
     module = _link(llvm, lowered, machine)
     shared = [(g.name, *_bytes(str(g.global_value_type))) for g in module.global_variables if g.name.startswith("_cudapy_smem")]
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = tuning.slp_vectorization = False  # every access stays one that the shadow sees
+    builder = llvm.create_pass_builder(machine, tuning)
     unused = llvm.create_new_module_pass_manager()
     unused.add_global_dead_code_eliminate_pass()
     unused.run(module, builder)

@@ -24,6 +24,7 @@ ATOMIC: Final = 2
 _OUTSIDE: Final = 1
 _UNWRITTEN: Final = 2
 _RACE: Final = 3
+_MISALIGNED: Final = 4
 
 _HEADER: Final = 13
 _COUNT, _FAULT, _ADDRESS, _THREAD, _OTHER, _REGION, _KIND, _OTHER_KIND, _BLOCK, _THREADS, _EPOCH, _WARPS, _SINK = range(13)
@@ -56,7 +57,8 @@ class Shadow:
         cells = [-(-r.size // r.itemsize) for r in regions]
         first = _HEADER + _REGION_WORDS * len(regions) + warps
         self._words = np.zeros(first + _CELL_WORDS * sum(cells), np.int64)
-        self._sink = np.zeros(_SINK_BYTES, np.uint8)
+        room = np.zeros(_SINK_BYTES + 64, np.uint8)
+        self._sink = room[-room.ctypes.data % 64 :]
         self._cells: list[slice] = []
         self._warp = slice(first - warps, first)
         self._words[[_COUNT, _THREADS, _WARPS, _SINK]] = len(regions), threads, first - warps, self._sink.ctypes.data
@@ -96,8 +98,10 @@ class Shadow:
         fault, address, other = (int(self._words[n]) for n in (_FAULT, _ADDRESS, _OTHER))
         kind, other_kind = (_VERBS[int(self._words[n])] for n in (_KIND, _OTHER_KIND))
         who = self._thread(int(self._words[_THREAD]))
+        if fault == _MISALIGNED:
+            return f"{who} {kind} {other} bytes at once at {self._nearest(address)}, which is not so aligned"
         if fault == _OUTSIDE:
-            return f"{who} {kind} {self._nearest(address)}"
+            return f"{who} {kind} outside of every array, nearest {self._nearest(address)}"
         region = self.regions[int(self._words[_REGION])]
         at = f"{region.name}[{(address - region.start) // region.itemsize}]"
         if fault == _UNWRITTEN:
@@ -111,9 +115,9 @@ class Shadow:
     def _nearest(self, address: int) -> str:
         near = min(self.regions, key=lambda r: max(r.start - address, address - (r.start + r.size - 1)), default=None)
         if near is None:
-            return "memory, though it has no array"
+            return "nothing, as it has no array"
         item = (address - near.start) // near.itemsize
-        return f"outside of every array, nearest {near.name}[{item}] of {near.size // near.itemsize}"
+        return f"{near.name}[{item}] of {near.size // near.itemsize}"
 
 
 _VERBS: Final = ("reads", "writes", "updates")
@@ -121,7 +125,7 @@ _VERBS: Final = ("reads", "writes", "updates")
 
 @functools.cache
 def hook() -> int:
-    """The address of the function that every access calls: (shadow, thread, address, bytes, kind) to the address to go on with."""
+    """The address of the function that every access calls: (shadow, thread, address, bytes, kind and alignment) to the one to use."""
     numba: Any = import_module("numba")
     carray, types, jit = numba.carray, numba.types, numba.njit(inline="always")
 
@@ -149,9 +153,13 @@ def hook() -> int:
             words[_KIND] = kind
             words[_OTHER_KIND] = other_kind
 
-    def visit(table: Any, thread: Any, address: Any, size: Any, kind: Any) -> Any:
+    def visit(table: Any, thread: Any, address: Any, size: Any, kind_and_alignment: Any) -> Any:
         words = carray(table, (1 << 60,))
         me = words[_BLOCK] * words[_THREADS] + thread + 1
+        kind, alignment = kind_and_alignment & 3, kind_and_alignment >> 2
+        if address & (alignment - 1):
+            fault(words, _MISALIGNED, address, me, kind, 0, size, 0)
+            return words[_SINK]
         now = (words[_EPOCH] << 32) | words[words[_WARPS] + thread // WARP]
         for number in range(words[_COUNT]):
             row = _HEADER + _REGION_WORDS * number
@@ -300,7 +308,9 @@ def _visited(line: str, access: tuple[str, int, int], number: int) -> Iterator[s
     yield f"  %simt.at.{number} = ptrtoint {pointer} to i64"
     yield f"  %simt.who.{number} = load i64, ptr @simt.current, align 8"
     yield f"  %simt.shadow.{number} = load ptr, ptr @simt.shadow, align 8"
-    arguments = f"ptr %simt.shadow.{number}, i64 %simt.who.{number}, i64 %simt.at.{number}, i64 {size}, i64 {kind}"
+    aligned = re.search(r", align (\d+)", line)
+    asked = kind | (int(aligned[1]) if aligned else 1) << 2
+    arguments = f"ptr %simt.shadow.{number}, i64 %simt.who.{number}, i64 %simt.at.{number}, i64 {size}, i64 {asked}"
     yield f"  %simt.to.{number} = call i64 @{HOOK}({arguments})"
     yield f"  %simt.there.{number} = inttoptr i64 %simt.to.{number} to {space[0]}"
     at = line.rindex(pointer)

@@ -3,13 +3,16 @@
 python benchmarks/faults.py [-k NAME …] [--limit N] [--json OUT]
 
 A fault is one change to the plan or source of one schedule of one kernel: a barrier removed, an index or a bound slipped by one, a
-buffer taken for another, an update that is no longer atomic. Caught means that the run raised SimtError, or that its result differs
-from the reference evaluator's, under one of two orders of the threads. What is not caught is listed: a miss, or a fault without effect.
+wide access slipped off its alignment, a buffer taken for another, an update that is no longer atomic. Caught means that the run raised
+SimtError, or that its result differs from the reference evaluator's, under one of two orders of the threads. A fault that is not caught
+is called equivalent only where that is proved: its module is the same text, or its kernels are the same PTX and the host's side the
+same text. All others are misses, and are listed. Kernels already in OUT are not run again.
 """
 
 import argparse
 import ast
 import json
+import re
 import sys
 import warnings
 from collections import Counter
@@ -27,18 +30,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import kernel_ir as kir
 from backends.cuda import CudaOnCpu
+from backends.cuda_nodes import grid_of
 from backends.simt_errors import SimtError
 from extract.schedule_cuda import cuda_plans
 from kernel_ir.dtypes import I64
 from kernel_ir.evaluate import evaluate
 from kernel_ir.inputs import sample_inputs
-from kernel_ir.nodes import Call, Expr, Kernel, Load, const
-from kernel_ir.plan import Barrier, Buffer, Launch, Loop, Node, Plan, RepeatLaunch, Step, Store
-from kernel_ir.walk import children, map_children
+from kernel_ir.nodes import Call, Expr, Kernel, Load, SizeRef, const
+from kernel_ir.plan import Barrier, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step, Store
+from kernel_ir.walk import children, map_children, subtrees
 
 KERNELS = Path(__file__).resolve().parent.parent / "examples" / "kernels"
 EXTENT = 37
 """The extent of every size: more than a warp, no multiple of one, and different rows differ."""
+FITTING = 40
+"""The extent where a launch asks for multiples of a few elements."""
+FEW, MANY = 5, 2100
+"""The extents of a target that blocks have copies of, and of what they accumulate into it."""
 SEEDS = (1, 2)
 
 
@@ -59,10 +67,20 @@ def faults(plan: Plan) -> Iterator[Fault]:
         yield Fault(kind, where, replace(plan, steps=steps))
     source = CudaOnCpu(plan).source
     lines = source.splitlines(keepends=True)
+    # What stands in for a guarded launch does not run; it has faults of its own under the schedule without the guard.
+    guarded = {name.removesuffix("_guarded") for name in re.findall(r"def (\w+_guarded)\(", source)}
+    runs = True
     for number, line in enumerate(lines):
+        if (head := re.match(r"    def (\w+)\(|(?=\S)", line)) is not None:
+            runs = head[1] not in guarded
+        if not runs:
+            continue
         if "cuda.syncthreads()" in line or "cuda.syncwarp()" in line:
             without = line.replace("cuda.syncthreads()", "pass").replace("cuda.syncwarp()", "pass")
             yield Fault("barrier removed", f"line {number + 1}", plan, "".join((*lines[:number], without, *lines[number + 1 :])))
+        slipped = re.sub(r"(wide_(?:load|store)\(\w+, )(.*)(, \w+, \d+\))", r"\1index(\2 + index(1))\3", line)
+        if slipped != line and "def " not in line:
+            yield Fault("alignment slipped", f"line {number + 1}", plan, "".join((*lines[:number], slipped, *lines[number + 1 :])))
         plain = _plain(line)
         if plain != line:
             yield Fault("not atomic", f"line {number + 1}", plan, "".join((*lines[:number], plain, *lines[number + 1 :])))
@@ -149,11 +167,14 @@ def _others(name: str, buffers: Mapping[str, Buffer]) -> list[str]:
 
 def caught(fault: Fault, kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int], expected: Mapping[str, Any]) -> str:
     """How the fault showed: `error`, `result`, `refused` (the code does not compile), or nothing."""
-    for seed in SEEDS:
+    try:
+        run = CudaOnCpu(fault.plan)
+    except Exception:
+        return "refused"
+    if fault.source:
+        run._emitted = type(run._emitted)(fault.source, run._emitted.signatures)
+    for run.seed in SEEDS:
         try:
-            run = CudaOnCpu(fault.plan, seed)
-            if fault.source:
-                run._emitted = type(run._emitted)(fault.source, run._emitted.signatures)
             got = outputs(run, kernel, values, sizes)
         except SimtError:
             return "error"
@@ -162,6 +183,32 @@ def caught(fault: Fault, kernel: Kernel, values: Mapping[str, Any], sizes: Mappi
         if not all(_agree(got[name], expected[name]) for name in expected):
             return "result"
     return ""
+
+
+def equivalent(fault: Fault, plan: Plan) -> bool:
+    """Whether the fault is proved to change nothing: the compiler makes the same PTX of it, and the host runs the same text."""
+    right, wrong = CudaOnCpu(plan), CudaOnCpu(fault.plan)
+    if fault.source:
+        wrong._emitted = type(wrong._emitted)(fault.source, wrong._emitted.signatures)
+    host = [run.source.partition("narrow, wide = kernels")[2] for run in (right, wrong)]
+    return host[0] == host[1] and (right.source == wrong.source or right.ptx == wrong.ptx)
+
+
+def extents(plan: Plan) -> dict[str, int]:
+    """Extents that make the plan's own launches run, not those that stand in for them, and give every block of a private copy work."""
+    sizes = dict.fromkeys(plan.kernel.sizes, EXTENT)
+    for launch in _launches(plan.steps):
+        if launch.guard is not None and launch.guard.multiples:
+            sizes |= dict.fromkeys(sizes, FITTING)
+        elif launch.guard is not None and launch.guard.at_most:
+            few = {x.name for e, _ in launch.guard.at_most for x in subtrees(e) if isinstance(x, SizeRef)}
+            sizes = {name: FEW if name in few else MANY for name in sizes}
+    return sizes
+
+
+def _launches(steps: tuple[Step, ...]) -> Iterator[Launch]:
+    for step in steps:
+        yield from _launches(step.body) if isinstance(step, RepeatLaunch) else (step,)
 
 
 def outputs(run: Any, kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -182,47 +229,94 @@ def _agree(a: Any, b: Any) -> bool:
     return bool((a == b).all())
 
 
-def cases(names: list[str]) -> Iterator[tuple[Kernel, Plan]]:
-    """Each kernel with each of its schedules that fuses most."""
+def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
+    """Each kernel with a schedule of each kind: plain by thread, warp or block, wide, staged, tiled, private copies, split over the grid."""
     for path in sorted(KERNELS.glob("*.kir")):
         for kernel in kir.parse_file(path).values():
             if not names or kernel.name in names:
                 plans = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))
-                yield from ((kernel, p) for p in plans if ("fusion", "most") in p.schedule or p is plans[0])
+                long = cuda_plans(kernel, "cuda-on-cpu", {size: 8 if n == 0 else 4096 for n, size in enumerate(kernel.sizes)})
+                parts = [p for p in long if ("parts", "64") in p.schedule][:1]
+                yield kernel, [*_of_each_kind(plans), *parts]
+
+
+def _of_each_kind(plans: tuple[Plan, ...]) -> list[Plan]:
+    """The first plan of each kind of launch, the wide ones of each width, by blocks where there are blocks."""
+    kinds: dict[tuple[Any, ...], Plan] = {}
+    for plan in plans:
+        made = dict(plan.schedule)
+        tiled = made["products"] != "plain"
+        teams = frozenset(grid_of(launch).kind for launch in _launches(plan.steps))
+        extra = tuple(item for item in plan.schedule[3:])
+        if extra and (LoopKind.BLOCK not in teams and any(LoopKind.BLOCK in key[2] for key in kinds)):
+            continue  # rows by warps: the same code but for the barrier
+        kinds.setdefault((tiled, extra, teams), plan)
+    return list(kinds.values())
 
 
 def main() -> None:
-    """Prints the table and the misses, writes the JSON."""
+    """Prints the table and the misses, writes the JSON after each kernel."""
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-k", "--kernel", action="append", default=[])
     parser.add_argument("--limit", type=int, default=10, help="faults of each kind, kernel and schedule, evenly spread")
-    parser.add_argument("--json", metavar="OUT")
+    parser.add_argument("--json", metavar="OUT", type=Path)
     arguments = parser.parse_args()
     err, out = Console(stderr=True), Console()
-    counts: dict[str, Counter[str]] = {}
-    missed: list[dict[str, str]] = []
-    for kernel, plan in track(list(cases(arguments.kernel)), "seeding faults", console=err):
-        sizes = dict.fromkeys(kernel.sizes, EXTENT)
-        values = sample_inputs(kernel, 3, sizes)
-        expected = outputs_of_reference(kernel, values, sizes)
-        for fault in _spread(list(faults(plan)), arguments.limit):
-            how = caught(fault, kernel, values, sizes, expected)
-            counts.setdefault(fault.kind, Counter())[how or "missed"] += 1
-            if not how:
-                missed.append({"kernel": kernel.name, "schedule": str(plan.schedule), "kind": fault.kind, "where": fault.where})
-    table = Table("fault", "seeded", "error", "result", "refused", "not caught")
-    for kind, count in counts.items():
-        row = (str(count[how]) for how in ("error", "result", "refused", "missed"))
-        table.add_row(kind, str(count.total()), *row)
+    done: list[dict[str, Any]] = []
+    if arguments.json and arguments.json.exists():
+        done = json.loads(arguments.json.read_text(encoding="utf-8"))["schedules"]
+    known = {one["kernel"] for one in done}
+    for kernel, plans in track(list(cases(arguments.kernel)), "seeding faults", console=err):
+        if kernel.name in known:
+            continue
+        done += [_tried(kernel, plan, arguments.limit) for plan in plans]
+        if arguments.json:
+            arguments.json.write_text(json.dumps(_summary(done, arguments.limit), indent=1) + "\n", encoding="utf-8")
+    summary = _summary(done, arguments.limit)
+    table = Table("fault", "seeded", *HOW)
+    for kind, count in summary["kinds"].items():
+        table.add_row(kind, str(sum(count.values())), *(str(count.get(how, 0)) for how in HOW))
     out.print(table)
-    for one in missed:
-        out.print(f"{one['kernel']} {one['schedule']}: {one['kind']}: {one['where']}", markup=False, soft_wrap=True)
-    total = sum(c.total() for c in counts.values())
-    out.print(f"caught {total - len(missed)} of {total}")
-    if arguments.json:
-        result = {"seeded": total, "caught": total - len(missed), "kinds": {k: dict(c) for k, c in counts.items()}, "missed": missed}
-        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for one in done:
+        for miss in one["missed"]:
+            out.print(f"{one['kernel']} {one['schedule']}: {miss}", markup=False, soft_wrap=True)
+    out.print(f"caught {summary['caught']} of {summary['seeded']} faults that are not proved to be without effect: {summary['share']:.2%}")
+
+
+HOW = ("error", "result", "refused", "equivalent", "missed")
+
+
+def _tried(kernel: Kernel, plan: Plan, limit: int) -> dict[str, Any]:
+    """What became of the faults of one schedule."""
+    sizes = extents(plan)
+    values = sample_inputs(kernel, 3, sizes)
+    if MANY in sizes.values():  # or hardly an element would be met twice
+        values = {n: v % FEW if isinstance(v, np.ndarray) and v.dtype.kind == "i" else v for n, v in values.items()}
+    expected = outputs_of_reference(kernel, values, sizes)
+    counts: dict[str, Counter[str]] = {}
+    missed: list[str] = []
+    for fault in _spread(list(faults(plan)), limit):
+        how = caught(fault, kernel, values, sizes, expected) or ("equivalent" if equivalent(fault, plan) else "missed")
+        counts.setdefault(fault.kind, Counter())[how] += 1
+        if how == "missed":
+            missed.append(f"{fault.kind}: {fault.where}")
+    schedule = " ".join(f"{key}={value}" for key, value in plan.schedule)
+    return {"kernel": kernel.name, "schedule": schedule, "kinds": {k: dict(c) for k, c in counts.items()}, "missed": missed}
+
+
+def _summary(done: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    kinds: dict[str, Counter[str]] = {}
+    for one in done:
+        for kind, count in one["kinds"].items():
+            kinds.setdefault(kind, Counter()).update(count)
+    seeded = sum(c.total() - c["equivalent"] for c in kinds.values())
+    caught = seeded - sum(c["missed"] for c in kinds.values())
+    return {
+        "limit": limit, "seeded": seeded, "caught": caught, "share": caught / max(1, seeded),
+        "equivalent": sum(c["equivalent"] for c in kinds.values()),
+        "kinds": {k: {how: c[how] for how in HOW if c[how]} for k, c in kinds.items()}, "schedules": done,
+    }  # fmt: skip
 
 
 def outputs_of_reference(kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

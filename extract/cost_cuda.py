@@ -6,20 +6,20 @@ that read it are far apart and the array is larger than the L2.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from extract.cycles import Cost
 from extract.fuse import expressions_of
 from extract.machine import Machine
 from extract.sizes import number
-from extract.strides import Stride, stride
+from extract.strides import Stride, coefficient, stride
 from extract.tile_cuda import near
 from extract.wide_cuda import Place, flat, wide_accesses
 from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, const
 from kernel_ir.ops import OPS, Unit
-from kernel_ir.plan import BlockTile, Buffer, Combine, FoldLoop, Join, Launch, Loop, LoopKind, Node, Plan, Store, When
+from kernel_ir.plan import Alloc, Barrier, BlockTile, Buffer, Combine, FoldLoop, Join, Launch, Loop, LoopKind, Node, Plan, Store, When
 from kernel_ir.walk import free, subtrees
 
 WARP: Final = 32
@@ -40,6 +40,7 @@ class _Tally:
 
     units: dict[str, float] = field(default_factory=dict[str, float])
     sectors: float = 0.0
+    scattered: float = 0.0
     again: float = 0.0
     chain: float = 0.0
     atomics: float = 0.0
@@ -63,8 +64,9 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     far = sum(tally.footprint.values()) + tally.again * SECTOR
     times = {
         "units": sum(tally.units.values()) / busy,
-        "L1": moved / l1.bytes_per_cycle / busy,
-        "L2": max(far, moved / 4) / l2.bytes_per_cycle / busy,
+        # A line is looked up a cycle, though one of its four sectors is all that is wanted (assumed: not measured here).
+        "L1": (moved + 3 * tally.scattered * SECTOR) / l1.bytes_per_cycle / busy,
+        "L2": max(far, moved / 4, tally.scattered * SECTOR) / l2.bytes_per_cycle / busy,
         "memory": far / memory.bytes_per_cycle / min(float(machine.units), blocks * max(1.0, launch.threads / 256)),
         "latency": tally.chain * waves,
         "atomics": tally.atomics / busy,
@@ -84,6 +86,7 @@ class _Walker:
         self.machine = machine
         self.sizes = sizes
         self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
+        self.shared: dict[str, Buffer] = {}
         self.orders = {b.name: b.order for b in plan.buffers}
         self.tally = _Tally()
         self.arrays: set[str] = set()
@@ -157,6 +160,10 @@ class _Walker:
                     self._op(op, values[0].dtype, runs * (4 if kind.startswith("arg") else 1), each)
                     if kind == "expsum":
                         self._op("exp", values[0].dtype, 2 * runs, 2 * each)
+                case Alloc(buffer):
+                    self.shared[buffer.name] = buffer
+                case Barrier():
+                    self.tally.chain += each * self.machine.extra["near_latency"]
                 case Join():
                     self._join(node, runs, each)
                 case BlockTile():
@@ -251,6 +258,9 @@ class _Walker:
             match x:
                 case Load():
                     self._access(x.array, x.indices, runs, each, store=False)
+                case Call("floordiv" | "mod", (_, Const(divisor))) if x.dtype is I64:
+                    # A shift, or a product's upper half and a correction.
+                    self._op("add", I32, runs * (1 if int(divisor).bit_count() == 1 else 5), each)
                 case Call("powi", (base, Const() as n)):
                     products = max(1, abs(int(n.value)).bit_length() + bin(abs(int(n.value))).count("1") - 2)
                     self._op("mul", base.dtype, runs * products, each * products)
@@ -270,8 +280,13 @@ class _Walker:
 
     def _access(self, array: str, indices: tuple[Expr, ...], runs: float, each: float, store: bool) -> None:
         if array not in self.buffers:
+            if array in self.shared:
+                self.tally.unit("address", runs * ADDRESS_OPS * self._i32())
+                self.tally.sectors += runs / WARP * self.shared[array].dtype.itemsize
+                self.tally.chain += each / IN_FLIGHT * self.machine.extra["near_latency"]
             return
         buffer = self.buffers[array]
+        indices = tuple(_within_warp(i, self.lane) for i in indices)
         self.arrays.add(array)
         wide = (array, indices) in self.wide
         how = stride(array, indices, self.lane, self.orders) if self.lane else Stride.NONE
@@ -287,6 +302,11 @@ class _Walker:
         sectors = {Stride.NONE: 1.0 / self.step, Stride.UNIT: unit, Stride.FAR: float(WARP)}[how]
         if how is Stride.FAR and self.serial and stride(array, indices, self.serial[-1], self.orders) is Stride.UNIT:
             sectors *= buffer.dtype.itemsize / SECTOR  # the next iteration finds its element in the same sector
+        elif how is Stride.FAR:
+            step = self._step(buffer, indices)
+            sectors = min(sectors, float(step * buffer.dtype.itemsize))
+            # What is left of the sectors is for other blocks, on other multiprocessors.
+            self.tally.scattered += warps * sectors if step * buffer.dtype.itemsize >= SECTOR else 0.0
         self.tally.sectors += warps * sectors
         names = frozenset[str]().union(*map(free, indices)) if indices else frozenset[str]()
         touched = float(buffer.dtype.itemsize)
@@ -304,12 +324,37 @@ class _Walker:
         if not store:
             self.tally.chain += each / at_once / IN_FLIGHT * (self.machine.extra["near_latency"] if near else far) + (far if near else 0.0)
 
+    def _step(self, buffer: Buffer, indices: tuple[Expr, ...]) -> int:
+        """Elements between those of neighbouring lanes, where constants say it; else a sector's worth at least."""
+        step, inner = 0, 1
+        for d in reversed(buffer.order):
+            c = coefficient(indices[d], self.lane)
+            if c is None or (c and not inner):
+                return SECTOR
+            step += abs(c) * inner
+            extent = buffer.shape[d]
+            inner *= int(extent.value) if isinstance(extent, Const) else 0
+        return max(1, step)
+
     def _collisions(self, node: Store) -> float:
         """Cycles an atomic operation keeps its multiprocessor's way to the L2, more where targets are few."""
         elements = 1.0
         for extent in self.buffers[node.buffer].shape:
             elements *= max(1, number(extent, self.sizes))
         return 1.0 + 32.0 / min(32.0, elements)
+
+
+def _within_warp(e: Expr, lane: str) -> Expr:
+    """What an index is among the threads of a warp, where a thread's number is divided by the length of a row, a warp at least."""
+    match e:
+        case Call("mod", (IndexRef(name), Const(divisor))) if name == lane and int(divisor) >= WARP:
+            return IndexRef(lane)
+        case Call("floordiv", (IndexRef(name), Const(divisor))) if name == lane and int(divisor) >= WARP:
+            return const(0, I64)
+        case Call():
+            return replace(e, args=tuple(_within_warp(a, lane) for a in e.args))
+        case _:
+            return e
 
 
 _LONG: Final = (Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG, Unit.IDIV)

@@ -30,7 +30,7 @@ def privatised(launch: Launch, target: Buffer, taken: set[str]) -> Launch | None
     atomics = [s for s in _stores(body) if s.atomic]
     if not loops or len(atomics) != 1 or atomics[0].buffer != target.name or atomics[0].kind != "sum":
         return None
-    names = Names(taken | _names(launch.body))
+    names = Names(taken | names_of(launch.body))
     block, cell, copy = names.fresh("block"), names.fresh("cell"), names.fresh(f"{target.name}_private")
     count: Expr = const(1, I64)
     for extent in target.shape:
@@ -102,7 +102,7 @@ def _stores(nodes: tuple[Node, ...]) -> Iterator[Store]:
             yield from _stores(body)
 
 
-def _names(nodes: tuple[Node, ...]) -> set[str]:
+def names_of(nodes: tuple[Node, ...]) -> set[str]:
     """Every index and scalar of the nodes."""
     found: set[str] = set()
     for n in nodes:
@@ -114,5 +114,5 @@ def _names(nodes: tuple[Node, ...]) -> set[str]:
         for e in expressions_of(n):
             found |= {x.name for x in subtrees(e) if isinstance(x, IndexRef | Local)}
         for body in bodies_of(n):
-            found |= _names(body)
+            found |= names_of(body)
     return found

@@ -18,6 +18,7 @@ from extract.names import Names
 from extract.scatter_cuda import privatised
 from extract.sizes import extent_of
 from extract.split_cuda import PARTS, split
+from extract.staged_cuda import staged
 from extract.strides import access_cost
 from extract.tile_cuda import SHAPES, TileShape, tiled
 from extract.wide_cuda import widened, widths
@@ -86,7 +87,8 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
             if products == "plain":
                 for width in (2, 4, 8):
                     offer(_with_neighbours(plan, width))
-                offer(_with_private(plan))
+                offer(_with(plan, ("scatter", "shared"), _private))
+                offer(_with(plan, ("staging", "squares"), staged))
         for parts in PARTS:
             halves = split(kernel, parts, sizes, Names(_taken(kernel) | {b.index for s in statements(kernel.body) for b in s.binders}))
             if halves is not None:
@@ -98,22 +100,23 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
     return tuple(plans.values())
 
 
-def _with_private(plan: Plan) -> Plan | None:
-    """The plan with atomics in shared memory first, where it has any that may be."""
-    taken = {*(b.name for b in plan.buffers), *_taken(plan.kernel)}
-    found: list[Launch] = []
+def _with(plan: Plan, choice: tuple[str, str], made: Callable[[Launch, Mapping[str, Buffer], set[str]], Launch | None]) -> Plan | None:
+    """The plan with each launch as `made` makes it, where it makes any."""
+    buffers = {b.name: b for b in plan.buffers}
+    taken = {*buffers, *_taken(plan.kernel)}
 
     def visit(step: Step) -> Step:
         if isinstance(step, RepeatLaunch):
             return replace(step, body=tuple(map(visit, step.body)))
-        for buffer in plan.buffers:
-            if buffer.dtype in ATOMIC and (other := privatised(step, buffer, taken)) is not None:
-                found.append(other)
-                return other
-        return step
+        return made(step, buffers, taken) or step
 
     steps = tuple(map(visit, plan.steps))
-    return replace(plan, steps=steps, schedule=(*plan.schedule, ("scatter", "shared"))) if found else None
+    return None if steps == plan.steps else replace(plan, steps=steps, schedule=(*plan.schedule, choice))
+
+
+def _private(launch: Launch, buffers: Mapping[str, Buffer], taken: set[str]) -> Launch | None:
+    found = (privatised(launch, b, taken) for b in buffers.values() if b.dtype in ATOMIC)
+    return next((other for other in found if other is not None), None)
 
 
 def _with_neighbours(plan: Plan, width: int) -> Plan:
