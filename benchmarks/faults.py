@@ -230,7 +230,7 @@ def _agree(a: Any, b: Any) -> bool:
 
 
 def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
-    """Each kernel with a schedule of each kind: plain by thread, warp or block, wide, staged, tiled, private copies, split over the grid."""
+    """Each kernel with a schedule of each kind: by thread, warp or block, plain or wide, staged, tiled, private copies, split."""
     for path in sorted(KERNELS.glob("*.kir")):
         for kernel in kir.parse_file(path).values():
             if not names or kernel.name in names:
@@ -247,7 +247,9 @@ def _of_each_kind(plans: tuple[Plan, ...]) -> list[Plan]:
         made = dict(plan.schedule)
         tiled = made["products"] != "plain"
         teams = frozenset(grid_of(launch).kind for launch in _launches(plan.steps))
-        extra = tuple(item for item in plan.schedule[3:])
+        if made["fusion"] != "most" and not tiled:
+            continue
+        extra = plan.schedule[3:]
         if extra and (LoopKind.BLOCK not in teams and any(LoopKind.BLOCK in key[2] for key in kinds)):
             continue  # rows by warps: the same code but for the barrier
         kinds.setdefault((tiled, extra, teams), plan)
