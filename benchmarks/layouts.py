@@ -30,7 +30,7 @@ from benchmarks.machine import busy_cores, description
 from extract.cost import cost
 from extract.layouts import every
 from extract.machine import load_machine
-from kernel_ir.compiled import Compiled, compiled
+from kernel_ir.compiled import compiled
 from kernel_ir.inputs import sample_inputs
 from kernel_ir.layout import ArrayLayout, laid_anyhow
 from kernel_ir.parser import parse_file
@@ -91,10 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             contenders, chosen, predicted = _contenders(name, sizes, packed)
             key = f"{name} {' '.join(f'{n}={v}' for n, v in sizes.items())} {'packed' if packed else 'as given'}"
             if arguments.prepare:
-                _calls(name, sizes, contenders, packed)
+                _calls(name, sizes, contenders)
                 console.print(f"{key}: {len(contenders)} layouts, chosen {chosen}")
                 continue
-            row = _measured(name, sizes, contenders, chosen, packed, arguments) | {"predicted_cycles": predicted}
+            row = _measured(name, sizes, contenders, chosen, arguments) | {"predicted_cycles": predicted}
             right &= row["right"]
             results[key] = row
             console.print(f"{key}: {row['ratio']:.3f} (noise {row['noise']:.3f})  {chosen}  best {row['best']}")
@@ -145,7 +145,7 @@ def _text(plan: Plan, names: Sequence[str]) -> str:
     return "; ".join(f"{one.name}: {one.layout}" for one in laid if one.name in names)
 
 
-def _calls(name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan], packed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _calls(name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A call of each contender, run once, and what each gave."""
     kernel = parse_file(KERNELS)[name]
     values: dict[str, Any] = sample_inputs(kernel, 0, sizes)
@@ -154,7 +154,7 @@ def _calls(name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan], 
     for text, plan in contenders.items():
         f = compiled(plan, target("cpu"))
         own = {**values, **{p.name: np.array(values[p.name]) for p in kernel.params if p.inout}}
-        given = _packed(f, own) if packed else own
+        given = f.ready(own)
         made = f(**given)
         inout = [given[p.name] for p in kernel.params if p.inout]
         gave[text] = [np.array(a) for a in (*inout, *(() if made is None else made if isinstance(made, tuple) else (made,)))]
@@ -162,16 +162,10 @@ def _calls(name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan], 
     return calls, gave
 
 
-def _packed(f: Compiled, values: Mapping[str, Any]) -> dict[str, Any]:
-    arrays = {p.name: values[p.name] for p in f.kernel.params if p.name in f.layouts}
-    made = f.pack(**arrays) if arrays else {}
-    return {**values, **(made if isinstance(made, dict) else dict.fromkeys(arrays, made))}
-
-
 def _measured(
-    name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan], chosen: str, packed: bool, arguments: argparse.Namespace
+    name: str, sizes: Mapping[str, int], contenders: Mapping[str, Plan], chosen: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    calls, gave = _calls(name, sizes, contenders, packed)
+    calls, gave = _calls(name, sizes, contenders)
     right = all(
         np.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True) for got in gave.values() for a, b in zip(got, gave[chosen], strict=True)
     )
@@ -179,8 +173,8 @@ def _measured(
     best = min(first, key=lambda text: first[text].median)
     ratios, noises = [1.0], [1.0]
     for _ in range(REPEATS):  # arrays anew: where they lie in memory is luck, too
-        chosen_again = _calls(name, sizes, {chosen: contenders[chosen]}, packed)[0][chosen]
-        again, _ = _calls(name, sizes, {text: contenders[text] for text in dict.fromkeys((chosen, best))}, packed)
+        chosen_again = _calls(name, sizes, {chosen: contenders[chosen]})[0][chosen]
+        again, _ = _calls(name, sizes, {text: contenders[text] for text in dict.fromkeys((chosen, best))})
         second = alternating({**again, "again": chosen_again}, arguments.rounds, arguments.seconds)
         noises.append(max(r := second[chosen].ratio(second["again"]), 1 / r))
         ratios.append(1.0 / second[chosen].ratio(second[best]))

@@ -85,6 +85,9 @@ def _optimizing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules", metavar="FILE", action="append", default=[], help="a rule book more; may be given again")
     _pack(parser)
     parser.add_argument("--tune", metavar="N", type=_whole(0), default=0, help="time the N best plans and keep the fastest")
+    parser.add_argument(
+        "--packed", metavar="ARRAY", action="append", default=[], help="an `@ any` array that the caller packs; may be repeated"
+    )
     parser.add_argument("--reschedule", action="store_true", help="choose anew what the file's `schedule` blocks pin")
     parser.add_argument(
         "--exact", metavar="SECONDS", type=_real, default=0.0, help="also extract by branch and bound, at most so long each time (SciPy)"
@@ -189,8 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file would change")
 
     targets = commands.add_parser("targets", help="the machines that kir knows")
-    targets.add_argument("action", choices=("list", "show"), nargs="?", default="list")
+    targets.add_argument("action", choices=("list", "show", "calibrate"), nargs="?", default="list")
     targets.add_argument("name", metavar="T", nargs="?", help="the target to show")
+    targets.add_argument("--out", metavar="FILE.toml", help="calibrate: where to write (default: where the target cpu finds it)")
     _json(targets)
 
     _rules(commands.add_parser("rules", help="the rule books").add_subparsers(dest="action", metavar="ACTION", required=True))
@@ -224,7 +228,7 @@ _HOME: Final = {
     "run": "kernel_ir.cli_run",
     "bench": "kernel_ir.cli_run",
     "fmt": "kernel_ir.cli_files",
-    "targets": "kernel_ir.cli_files",
+    "targets": "kernel_ir.cli_targets",
     "rules": "kernel_ir.cli_files",
 }
 """The module whose function of the command's name runs it: heavy imports happen only for the command that needs them."""

@@ -63,7 +63,8 @@ def results_of(arguments: argparse.Namespace, lenient_sizes: bool = False) -> "l
     for kernel in kernels:
         with working(f"optimizing {kernel.name}"):
             pinned = None if getattr(arguments, "reschedule", False) else module.schedule(kernel.name, place)
-            results.append(optimized(kernel, sizes=sizes_of(kernel, given), schedule=pinned, **chosen_options))
+            packed = tuple(getattr(arguments, "packed", ()))
+            results.append(optimized(kernel, sizes=sizes_of(kernel, given), schedule=pinned, packed=packed, **chosen_options))
     return results
 
 

@@ -1,7 +1,7 @@
 """Turns a plan into source text, PTX, or a callable that takes NumPy arrays, checks them, and runs."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from keyword import iskeyword
 from types import ModuleType
@@ -115,6 +115,11 @@ class Compiled:
         params = {p.name: p for p in self.kernel.params}
         found = {name: packed_array(params[name], self.layouts[name], a, _laying_code) for name, a in given.items()}
         return found if len(found) > 1 else next(iter(found.values()))
+
+    def ready(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments, those packed that the caller was said to pack: what a fair timing calls with."""
+        names = [p.name for p in self.kernel.params if p.name in self.plan.packed & self.layouts.keys()]
+        return {**values, **{name: self.pack(**{name: values[name]}) for name in names}}
 
     def unpack(self, array: Any) -> Any:
         """The ordinary array of one that is packed: a view, but for tiles a copy."""

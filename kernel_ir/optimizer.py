@@ -189,7 +189,6 @@ class Options(TypedDict, total=False):
     seed: int
     check: bool
     exact: float
-    packed: Iterable[str] | bool
 
 
 def options(**given: Any) -> Options:

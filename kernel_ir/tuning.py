@@ -28,7 +28,8 @@ def fastest(kernel: Kernel, plans: Sequence[Plan], target: Target, sizes: Mappin
             raise TargetError(f"cannot tune for {target}: no GPU is here", hint="tune on a machine that has one")
     values: dict[str, Any] = sample_inputs(kernel, seed, sizes)
     contenders = {str(n): compiled(plan, target) for n, plan in enumerate(plans)}
-    timings = alternating({name: lambda f=f: f(**values) for name, f in contenders.items()}, ROUNDS, SECONDS)
+    given = {name: f.ready(values) for name, f in contenders.items()}
+    timings = alternating({name: lambda f=f, own=given[name]: f(**own) for name, f in contenders.items()}, ROUNDS, SECONDS)
     order = sorted(timings, key=lambda name: timings[name].median)
     notes = tuple(f"tuned: plan {name} of {len(plans)} took {readable(timings[name].median)}" for name in order)
     return int(order[0]), notes
