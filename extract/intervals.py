@@ -71,6 +71,10 @@ def _bound(e: Expr, ranges: Ranges, side: int) -> Expr | None:
             return _both("sub", _bound(a, ranges, side), _bound(b, ranges, 1 - side))
         case Call("mul", (a, b)) if nonnegative(a, ranges) and nonnegative(b, ranges):
             return _both("mul", _bound(a, ranges, side), _bound(b, ranges, side))
+        case Call("floordiv", (a, Const() as b)) if int(b.value) > 0 and nonnegative(a, ranges):
+            return _both("floordiv", _bound(a, ranges, side), b)
+        case Call("mod", (a, Const() as b)) if int(b.value) > 0 and nonnegative(a, ranges):
+            return const(0 if side == 0 else int(b.value) - 1, I64)
         case Call("floordiv" | "mod", (a, b)) if nonnegative(a, ranges) and nonnegative(b, ranges):
             return const(0, I64) if side == 0 else _bound(a, ranges, 1)
         case Call("select", (_, a, b)):
@@ -95,6 +99,8 @@ def _call(op: str, a: Expr, b: Expr) -> Expr:
             return _call("add", x, const(n - m, I64)) if n >= m else Call("sub", (x, const(m - n, I64)), I64)
         case _, Const(), Const():
             x, y = int(a.value), int(b.value)
+            if op == "floordiv":
+                return const(x // y, I64)
             return const({"add": x + y, "sub": x - y, "mul": x * y, "min": min(x, y), "max": max(x, y)}[op], I64)
         case _:
             return a if op in ("min", "max") and a == b else Call(op, (a, b), I64)

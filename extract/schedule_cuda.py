@@ -15,6 +15,7 @@ from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower_cuda import Team, ThreadLowering
 from extract.names import Names
+from extract.scan_cuda import scanned
 from extract.scatter_cuda import privatised
 from extract.sizes import extent_of
 from extract.split_cuda import PARTS, split
@@ -89,8 +90,12 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
                     offer(_with_neighbours(plan, width))
                 offer(_with(plan, ("scatter", "shared"), _private))
                 offer(_with(plan, ("staging", "squares"), staged))
+        runs = scanned(kernel, sizes, _all_names(kernel))
+        if runs is not None:
+            schedule = (("fusion", fusion), ("map", MAPPINGS[0]), ("products", "plain"), ("scan", "runs"))
+            offer(_plan(kernel, runs, grouping(runs, fusion), target, MAPPINGS[0], None, sizes, schedule))
         for parts in PARTS:
-            halves = split(kernel, parts, sizes, Names(_taken(kernel) | {b.index for s in statements(kernel.body) for b in s.binders}))
+            halves = split(kernel, parts, sizes, _all_names(kernel))
             if halves is not None:
                 schedule = (("fusion", fusion), ("map", "block"), ("products", "plain"), ("parts", str(parts)))
                 plan = _plan(kernel, halves, grouping(halves, fusion), target, "block", None, sizes, schedule, layouts)
@@ -351,6 +356,12 @@ def _split(outer: tuple[Binder, ...]) -> tuple[tuple[Binder, ...], tuple[Binder,
             return outer[:number], outer[number:]
         ranges = with_binder(b, ranges)
     return outer, ()
+
+
+def _all_names(kernel: Kernel) -> Names:
+    indices = {b.index for s in statements(kernel.body) for b in s.binders}
+    indices |= {b.index for s in statements(kernel.body) for x in subtrees(s.value) if isinstance(x, Reduce) for b in x.binders}
+    return Names(_taken(kernel) | indices)
 
 
 def _taken(kernel: Kernel) -> set[str]:

@@ -40,11 +40,11 @@ def _statements(body: tuple[Stmt, ...], parts: int, sizes: Mapping[str, int], na
             continue
         value = stmt.value
         if stmt.op == "=" and stmt.where is None and not stmt.otherwise:
-            for r in dict.fromkeys(_certain(value)):
+            for r in dict.fromkeys(certain(value)):
                 if _worth(r, stmt, parts, sizes):
                     part, joined = _in_parts(r, stmt, parts, names, temps)
                     result.append(part)
-                    value = _replaced(value, r, joined)
+                    value = replaced(value, r, joined)
         result.append(replace(stmt, value=value))
     return tuple(result)
 
@@ -98,7 +98,7 @@ def _in_parts(r: Reduce, stmt: Assign, parts: int, names: Names, temps: list[Par
     return first, Reduce(r.kind, (all_parts,), (Load(name, at, r.dtype),), r.dtype)
 
 
-def _certain(e: Expr) -> "list[Reduce]":
+def certain(e: Expr) -> list[Reduce]:
     """The outermost reductions that are computed whatever the data."""
     match e:
         case Reduce():
@@ -106,10 +106,11 @@ def _certain(e: Expr) -> "list[Reduce]":
         case Fold():
             return []
         case Call("select" | "and" | "or", (first, *_)):
-            return _certain(first)
+            return certain(first)
         case _:
-            return [r for child in children(e) for r in _certain(child)]
+            return [r for child in children(e) for r in certain(child)]
 
 
-def _replaced(e: Expr, old: Expr, new: Expr) -> Expr:
-    return new if e == old else map_children(lambda child: _replaced(child, old, new), e)
+def replaced(e: Expr, old: Expr, new: Expr) -> Expr:
+    """`e` with `new` for `old`."""
+    return new if e == old else map_children(lambda child: replaced(child, old, new), e)

@@ -214,6 +214,33 @@ def test_long_reductions_are_split_over_the_grid(name: str) -> None:
                 assert np.allclose(given[array], expected[array], rtol=1e-4, atol=1e-6, equal_nan=True), (array, extent)
 
 
+RUNNING = """
+kernel cumsum(x: f64[N]) -> (y: f64[N]) { y[i] = sum(j in 0..i+1: x[j]) }
+kernel records(x: i32[R, N]) -> (y: i32[R, N]) { y[r, i] = max(j in 0..i: x[r, j]) + x[r, i] }
+"""
+
+
+@pytest.mark.parametrize("name", ["cumsum", "records"])
+def test_long_running_reductions_go_by_runs(name: str) -> None:
+    from backends.cuda import build
+    from benchmarks.faults import outputs, outputs_of_reference
+    from extract.cost import cost
+    from extract.machine import load_machine
+    from extract.schedule_cuda import cuda_plans
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kir.parse(RUNNING)[name]
+    large = {"N": 1 << 20, "R": 8}
+    plan = min(cuda_plans(kernel, "cuda-on-cpu", large), key=lambda p: cost(p, load_machine("sm_80"), large).cycles)
+    assert plan.schedule[-1] == ("scan", "runs")
+    run = build(plan, "cuda-on-cpu", seed=2)
+    for extent in (1, 33, 300):
+        sizes = {size: {"N": extent, "R": 3}[size] for size in kernel.sizes}
+        values = sample_inputs(kernel, 7, sizes)
+        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        assert np.allclose(given["y"], expected["y"], rtol=1e-12, atol=1e-12, equal_nan=True), extent
+
+
 def test_a_large_histogram_is_made_in_shared_memory_first() -> None:
     from backends.cuda import build
     from benchmarks.faults import outputs, outputs_of_reference
