@@ -1,17 +1,18 @@
 """Turns the public kernels into a table of times on the GPU that is here: ours against naive numba.cuda, torch, torch.compile, a copy.
 
-    python benchmarks/gpu.py [-k softmax gelu] [--seconds 2] [--json results.json]
+    python benchmarks/gpu.py [-k softmax gelu] [--seconds 1] [--minutes 8] [--json results.json]
     python benchmarks/gpu.py --check        # no GPU needed: every contender once, at small sizes, ours and naive run on the CPU
 
 Every contender is verified before it is timed and again afterwards on other values. Ratios are medians, over the rounds, of how many
 times as long as ours a contender took; a call includes its launches and ends when the GPU is done. `copy` is a copy on the device of as
 many bytes as the kernel's inputs and outputs have: `bandwidth` is ours as a share of it. Besides the public kernels at their usual sizes,
-the three kernels of SGLang run at SGLang's own shapes.
+the three kernels of SGLang run at SGLang's own shapes, first; Triton, where it is installed, runs these and softmax.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,7 @@ from kernel_ir.parser import parse_file
 from kernel_ir.timing import readable
 
 KERNELS: Final = Path(__file__).resolve().parents[1] / "examples" / "kernels"
-NAMES: Final = ("ours", "naive", "torch", "torch.compile", "copy")
+NAMES: Final = ("ours", "naive", "torch", "torch.compile", "triton", "copy")
 SGLANG: Final[dict[str, tuple[dict[str, int], ...]]] = {
     "silu_and_mul": tuple(
         {"T": batch * sequence, "D": d} for batch, sequence, d in ((1, 1, 128), (1, 512, 4096), (16, 512, 11008), (16, 128, 16384))
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-k", "--kernels", metavar="NAME", nargs="+", choices=sorted(CASES), help="only these kernels")
     parser.add_argument("--check", action="store_true", help="run everything once at small sizes, without a GPU")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=2.0, help="about how long to time a kernel (default 2)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="about how long to time a kernel (default 1)")
+    parser.add_argument("--minutes", type=float, default=7.5, help="begin no kernel after so many minutes (default 7.5)")
     parser.add_argument("--json", metavar="FILE", type=Path)
     arguments = parser.parse_args(argv)
     err = Console(stderr=True, highlight=False)
@@ -59,8 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = "cuda-on-cpu" if arguments.check else "cuda"
     found = {k.name: k for path in sorted(KERNELS.glob("*.kir")) for k in parse_file(path).values()}
     rows: list[Row] = []
-    for name in arguments.kernels or CASES:
+    left: list[str] = []
+    started = time.monotonic()
+    for name in arguments.kernels or (*SGLANG, *(name for name in CASES if name not in SGLANG)):
         for sizes in _sizes(name, arguments.check):
+            if not arguments.check and time.monotonic() - started > arguments.minutes * 60:
+                left.append(f"{name} {sizes_text(dict(sizes))}")
+                continue
             with err.status(f"{name} {sizes_text(dict(sizes))}"):
                 which = signature(found[name])
                 makers = contenders(found[name], sizes, which, target)
@@ -69,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for contender, fault in rows[-1].faults.items():
                 err.print(f"{name}: {contender}: {fault}", markup=False)
     Console(highlight=False).print(_table(rows))
+    if left:
+        err.print(f"no time was left for {', '.join(left)}: --minutes gives more", markup=False)
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"device": _device(target), "machine": description(), "rows": list(map(_row, rows))}, indent=1) + "\n"

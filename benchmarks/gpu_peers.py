@@ -5,8 +5,9 @@ first numba.cuda version is. On a machine without a GPU both run on the CPU (`cu
 """
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,17 +16,20 @@ from benchmarks.ours import FLAGS
 from benchmarks.peers import Absent, Array, Bound, Contender, Signature, function_of, several, split
 from kernel_ir.nodes import Kernel
 
+SLOW: Final = 1.0
+"""Seconds of a call from which on the naive kernel is not run: a prefix sum as written is quadratic."""
 Makers = Mapping[str, Callable[[], Contender]]
 
 
 def contenders(kernel: Kernel, sizes: Mapping[str, int], signature: Signature, target: str) -> Makers:
-    """Ours, naive numba.cuda, torch eager and torch.compile, by name, each compiled when it is asked for."""
+    """Ours, naive numba.cuda, torch eager and torch.compile, and Triton, by name, each compiled when it is asked for."""
     extents = {name: sizes[name] for name in kernel.sizes}
     return {
         "ours": lambda: _on_device(_ours(kernel, extents, target), signature, target),
         "naive": lambda: _on_device(_naive(kernel, extents, target), signature, target),
-        "torch": lambda: _torch(signature, target, compiled=False),
-        "torch.compile": lambda: _torch(signature, target, compiled=True),
+        "torch": lambda: _torch("torch_peers", signature, target, compiled=False),
+        "torch.compile": lambda: _torch("torch_peers", signature, target, compiled=True),
+        "triton": lambda: _triton(signature, target),
     }
 
 
@@ -57,12 +61,18 @@ def _ours(kernel: Kernel, extents: Mapping[str, int], target: str) -> Callable[.
 
 def _naive(kernel: Kernel, extents: Mapping[str, int], target: str) -> Callable[..., Any]:
     from backends.target import target as named
+    from extract.cost import cost
+    from extract.machine import load_machine
     from extract.schedule_cuda import cuda_plans
     from kernel_ir.compiled import compiled
 
     place = named(target)
-    plans = cuda_plans(kernel, place.machine, extents)
-    plan = next(p for p in plans if ("map", "point") in p.schedule or p is plans[-1])
+    plain = [p for p in cuda_plans(kernel, place.machine, extents) if len(p.schedule) == 3 and ("products", "plain") in p.schedule]
+    plan = next((p for p in plain if ("map", "point") in p.schedule), plain[0])
+    machine = load_machine(place.machine)
+    seconds = cost(plan, machine, extents).cycles / machine.clock_ghz / 1e9
+    if target != "cuda-on-cpu" and seconds > SLOW:
+        raise Absent(f"a call would take {seconds:.0f} s, by the cost model")
     return compiled(plan, place)
 
 
@@ -90,8 +100,14 @@ def _on_device(function: Callable[..., Any], signature: Signature, target: str) 
     return bind
 
 
-def _torch(signature: Signature, target: str, compiled: bool) -> Contender:
-    function = function_of("torch_peers", signature)
+def _triton(signature: Signature, target: str) -> Contender:
+    if target == "cuda-on-cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise Absent("Triton needs a GPU, or TRITON_INTERPRET=1")
+    return _torch("triton_peers", signature, target, compiled=False)
+
+
+def _torch(module: str, signature: Signature, target: str, compiled: bool) -> Contender:
+    function = function_of(module, signature)
     torch: Any = importlib.import_module("torch")
     device = "cpu" if target == "cuda-on-cpu" else "cuda"
     if device == "cuda" and not torch.cuda.is_available():

@@ -142,7 +142,8 @@ def function_of(module: str, signature: Signature) -> Callable[..., Any]:
     if module != "naive" and importlib.util.find_spec(library) is None:
         raise Absent(f"{library} is not installed")
     public = getattr(importlib.import_module(f"benchmarks.{module}"), signature.name, None)
-    found = public or getattr(importlib.import_module(f"benchmarks.npbench_{library}"), signature.name, None)
+    more = f"benchmarks.npbench_{library}"
+    found = public or (getattr(importlib.import_module(more), signature.name, None) if importlib.util.find_spec(more) else None)
     if found is None:
         raise Absent(f"{library} has no natural form of it")
     return found
