@@ -21,8 +21,9 @@ from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Const, Expr, IndexRef, Kernel, Load, Param, Repeat, Stmt, const
 from kernel_ir.walk import expressions, free, map_children, statements, substitute, subtrees
 
-Fusion = Literal["most", "equal", "none"]
-"""most: share any common prefix of outer loops; equal: only statements whose loops all agree; none: one group a statement."""
+Fusion = Literal["through", "most", "equal", "none"]
+"""through: as most, and sums over the rows of a group join it (`through.py`); most: share any common prefix of outer loops; equal: only
+statements whose loops all agree; none: one group a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ def groups(work: tuple[Work, ...]) -> Iterator[Group]:
 def loads(stmt: Assign) -> Iterator[Load]:
     """Every load of a statement."""
     return (x for top in expressions(stmt) for x in subtrees(top) if isinstance(x, Load))
+
+
+def relocated(grouped: Grouping) -> Grouping:
+    """The grouping with its local temporaries found anew."""
+    return replace(grouped, work=_with_locals(grouped.work, frozenset(p.name for p in grouped.temps)))
 
 
 # -- a statement reads arrays as they were before it

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from extract.groups import Group, Member
 from extract.lower_values import UNROLL, ValueLowering
@@ -21,10 +22,13 @@ from extract.reductions import (
 from extract.strides import Orders, access_cost
 from extract.tile import Shape, Shapes, packable, tile_rows
 from kernel_ir.dtypes import BOOL, I64
-from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
+from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, ReduceKind, const
 from kernel_ir.ops import REDUCTIONS
 from kernel_ir.plan import Accumulator, Buffer, Combine, Let, LoopKind, Node, Store, Tile
 from kernel_ir.walk import free, map_children, substitute, subtrees
+
+JOINS: Final[dict[str, ReduceKind]] = {"+=": "sum", "max=": "max", "min=": "min"}
+"""What an accumulating statement joins its terms by."""
 
 
 class Lowering(ValueLowering):
@@ -95,15 +99,19 @@ class Lowering(ValueLowering):
         """The statement at the innermost open loop."""
         stmt = member.stmt
         if stmt.where is None:
-            self._put(stmt.target, stmt.indices, stmt.value)
+            self._put(stmt)
             return
         condition = self.value(stmt.where)
         with self._branch(condition):
-            self._put(stmt.target, stmt.indices, stmt.value)
+            self._put(stmt)
 
-    def _put(self, target: str, indices: tuple[Expr, ...], value: Expr) -> None:
-        lowered = self.value(value)
-        self._emit(Store(target, self._places(target, tuple(self.value(i) for i in indices)), lowered))
+    def _put(self, stmt: Assign) -> None:
+        lowered = self.value(stmt.value)
+        at = self._places(stmt.target, tuple(self.value(i) for i in stmt.indices))
+        if stmt.op == "=":
+            self._emit(Store(stmt.target, at, lowered))
+        else:  # the iterations of the outer loops meet there
+            self._emit(Store(stmt.target, at, lowered, kind=JOINS[stmt.op], atomic=True))
 
     def _row(self, member: Member) -> None:
         stmt = member.stmt

@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from extract.groups import Group, Member
-from extract.lower import Lowering
+from extract.lower import JOINS, Lowering
 from extract.names import Names
 from extract.strides import Orders
-from kernel_ir.nodes import ArrayType, Binder, Reduce
+from kernel_ir.nodes import ArrayType, Binder, Reduce, ReduceKind
 from kernel_ir.plan import Launch, Loop, LoopKind, Node, Store, When
 from kernel_ir.walk import free, subtrees
-
-KINDS: Final = {"+=": "sum", "max=": "max", "min=": "min"}
 
 
 def scattered(name: str, group: Group, arrays: Mapping[str, ArrayType], names: Names, orders: Orders) -> Launch:
     """The launch: its stores are `atomic`, which on a CPU means a private copy of the target for each thread, joined at the end."""
     stmt = group.members[0].stmt
-    kind = KINDS[stmt.op]
+    kind = JOINS[stmt.op]
     plain = replace(group, members=(Member(replace(stmt, op="="), ()),))
     lowering = Lowering(plain, arrays, names, orders)
     nodes = tuple(_joining(node, stmt.target, kind) for node in lowering.nodes())
@@ -26,7 +23,7 @@ def scattered(name: str, group: Group, arrays: Mapping[str, ArrayType], names: N
     return Launch(name, _parallel(group.outer, nodes), note="private copies", deal="cyclic" if uneven else "block")
 
 
-def _joining(node: Node, target: str, kind: str) -> Node:
+def _joining(node: Node, target: str, kind: ReduceKind) -> Node:
     match node:
         case Store(buffer=buffer) if buffer == target:
             return replace(node, kind=kind, atomic=True)

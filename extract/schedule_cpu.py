@@ -6,6 +6,7 @@ from typing import Final
 
 from extract.blocks import cut
 from extract.borders import split
+from extract.forward import forwarded
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
 from extract.jam import jammed
@@ -21,6 +22,7 @@ from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
 from extract.strides import Orders, Stride, access_cost, stride
+from extract.through import through
 from extract.tile import Shapes, row_blocks, shapes
 from extract.turn import turned
 from kernel_ir.dtypes import I64
@@ -60,7 +62,8 @@ class Choice:
         )
 
 
-CHOICES: Final = tuple(Choice(fusion, library, pack) for library in (False, True) for fusion in ("most", "none") for pack in (False, True))
+FUSIONS: Final[tuple[Fusion, ...]] = ("most", "none", "through")
+CHOICES: Final = tuple(Choice(fusion, library, pack) for library in (False, True) for fusion in FUSIONS for pack in (False, True))
 
 
 @dataclass(slots=True)
@@ -118,6 +121,11 @@ def plan(
 def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes) -> tuple[Plan | None, bool]:
     """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
     grouped = grouping(kernel, choice.fusion)
+    if choice.fusion == "through":
+        joined = through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})
+        if joined is None:
+            return None, False
+        grouped = joined
     laid = {one.name: one.layout for one in choice.layouts}
     orders = {p.name: _order(p, laid) for p in (*kernel.params, *kernel.outputs)}
     orders |= {p.name: laid[p.name].order for p in grouped.temps if p.name in laid}
@@ -224,6 +232,7 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
     lowering = Lowering(shaped, arrays, context.names, context.orders, bases | blocks, context.shapes)
     nodes = fused(lowering.nodes())
     nodes, gone = scalarised(nodes, frozenset(b.name for b in lowering.buffers))
+    nodes = forwarded(nodes, context.arrays, context.names)
     nodes = jammed(split(nodes, context.arrays, context.names), context.names)
     nodes, tiles = turned(nodes, bases, arrays, context.orders, context.names)
     allocs = tuple(Alloc(b) for b in (*lowering.buffers, *tiles) if b.name not in gone)
