@@ -25,6 +25,7 @@ from backends.calibrate_loops import (
 from backends.host_caches import caches
 from backends.vector_math import VECTOR
 from extract.machine import vector_machine
+from extract.machine_text import machine_file
 from kernel_ir.ops import OPS, Unit
 
 FUNCTIONS: Final = tuple(op for op, row in OPS.items() if row.unit in (Unit.EXP, Unit.TRIG))
@@ -32,7 +33,24 @@ SIMD: Final = 0.75
 """Share of its f64 time up to which a function of f32 was computed in vectors, which hold twice as many f32."""
 PRODUCT: Final = 1024
 """Side of the matrices whose product is timed."""
-MEASURED: Final = "measured on this machine by `kir targets calibrate`"
+MEASURED: Final = "measured by `kir targets calibrate`"
+SOURCES: Final = {
+    "clock_ghz": f"{MEASURED}: a chain of dependent integer operations, a cycle each",
+    "units": "the threads that numba starts",
+    "lanes_bits": "the width of a vector register, by the processor's flags",
+    "line_bytes": "the cache line of every x86-64 processor",
+    "latency": f"{MEASURED}: a chain of dependent f32 additions",
+    "launch_cycles": f"{MEASURED}: a parallel loop with nothing to do, threads awake",
+    "loop_cycles": f"{MEASURED}: rows of 64 f32 against one row of 4096",
+    "cycles": f"{MEASURED}: cycles of one vector instruction, by rows of 4 and of 12 steps an element. IDIV, which no vector instruction "
+    "does, is a scalar division times the lanes, and DIV of integers is IDIV; of floats SHIFT is LOGIC, IDIV two divisions and four "
+    "additions; CONVERT is a rounding; EXP and TRIG are exp and erf",
+    "functions": f"{MEASURED}: cycles an element as our backend computes them, in the first-level cache; `scalar`: those that the "
+    "C library computes, or that take an f32 as long as an f64",
+    "levels": f"sizes: the system's; bytes a cycle: {MEASURED}, by sums and copies of what fits; memory: of all cores, and of one",
+    "extra": f"tile_bits, vector_registers: the instruction set's; turn_cycles, call_cycles, product_efficiency: {MEASURED}",
+}
+"""Where each table and key of the file comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +184,11 @@ def _starts(found: dict[str, Any]) -> None:
     peak = _lanes(found, "f32") / found["cycles"]["f32"]["FMA"] * found["units"]
     found["extra"]["product_efficiency"] = rounded(min(1.0, PRODUCT**3 / found.pop("product") / peak))
     found["cycles"]["bool"] = {unit: found["cycles"]["i32"][unit] for unit in ("ADD", "LOGIC", "CONVERT")}
+
+
+def measured_file(found: Mapping[str, Any]) -> str:
+    """The machine file of what `works` measured."""
+    return machine_file(found, SOURCES, "This machine's CPU, as `kir targets calibrate` measured it.")
 
 
 def rounded(value: float) -> float:

@@ -1,6 +1,7 @@
 """Turns a description of a loop into the seconds that one turn of it takes here, by numba and our own backend."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -28,14 +29,12 @@ def seconds(call: Callable[[], Any], rounds: int = 9, limit: float = 0.15) -> fl
     return min(alternating({"call": call}, rounds, limit)["call"].seconds)
 
 
-def repeated(call: Callable[[int], Any], least: float = 2e-3) -> float:
-    """Seconds of one round of a function that takes how many rounds to run."""
+def repeated(call: Callable[[int], Any], least: float = 5e-4, rounds: int = 60) -> float:
+    """Seconds of one round of a function that takes how many rounds to run: the least of many short runs, which others disturb less."""
     count = 1
-    while True:
-        taken = seconds(lambda: call(count), 3)
-        if taken > least or count >= 1 << 28:
-            return seconds(lambda: call(count)) / count
-        count *= 4 if taken < least / 8 else 2
+    while count < 1 << 28 and seconds(partial(call, count), 3) < least:
+        count *= 2
+    return seconds(partial(call, count), rounds) / count
 
 
 def _made(text: str, name: str) -> Any:

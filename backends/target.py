@@ -5,17 +5,29 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from extract.machine import machine_path
 from kernel_ir.errors import TargetError
 
 Backend = Literal["numpy", "cpu", "cuda", "cuda-on-cpu"]
 ARCHITECTURES: Final = ("sm_75", "sm_80", "sm_90")
 DEFAULT_ARCHITECTURE: Final = "sm_80"
-NAMES: Final = ("numpy", "cpu", "cuda", *(f"cuda:{arch}" for arch in ARCHITECTURES), "cuda-on-cpu")
+CPU_MACHINES: Final = ("avx2", "avx512")
+NAMES: Final = (
+    "numpy",
+    "cpu",
+    *(f"cpu:{name}" for name in CPU_MACHINES),
+    "cuda",
+    *(f"cuda:{arch}" for arch in ARCHITECTURES),
+    "cuda-on-cpu",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to compile for: `name` as the user wrote it, the backend that emits, the machine file (`extract/targets`) that costs."""
+    """What to compile for: its name, the backend that emits, the machine that costs (a file of `extract/targets`, or a path).
+
+    The code of `cpu:avx2` or `cpu:FILE` is that of `cpu`, and so is the name: only what chooses among plans is another machine's.
+    """
 
     name: str
     backend: Backend
@@ -40,6 +52,9 @@ def target(name: "str | Target | None" = None) -> Target:
             return target("cuda" if cuda_device_present() else "cpu")
         case "numpy" | "cpu":
             return Target(name, name, "cpu")
+        case str() if name.startswith("cpu:") and (name[4:] in CPU_MACHINES or name.endswith(".toml")):
+            machine_path(name[4:])
+            return Target("cpu", "cpu", name[4:])
         case "cuda":
             return Target(name, "cuda", _device_architecture() or DEFAULT_ARCHITECTURE)
         case "cuda-on-cpu":
@@ -47,7 +62,7 @@ def target(name: "str | Target | None" = None) -> Target:
         case str() if name.startswith("cuda:") and name[5:] in ARCHITECTURES:
             return Target(name, "cuda", name[5:])
         case _:
-            raise TargetError(f"unknown target {name!r}", hint=f"the targets are {', '.join(NAMES)}")
+            raise TargetError(f"unknown target {name!r}", hint=f"the targets are {', '.join(NAMES)} and cpu:FILE.toml")
 
 
 def cuda_device_present() -> bool:

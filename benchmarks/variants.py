@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 from backends.cpu_source import cpu_source
@@ -17,7 +18,7 @@ SEARCHES: Final = ("none", "reassoc", FLAGS)
 """Flags under which forms are searched for; all run under the last."""
 SHAPES: Final = ("avx2", "avx512")
 """Machines whose register tiles are tried besides those of the machine that is judged."""
-MOST: Final = 10
+MOST: Final = 8
 """Variants of one kernel at one size."""
 
 
@@ -29,6 +30,13 @@ class Variant:
     sizes: Mapping[str, int]
     form: Kernel
     plan: Plan
+    code: str = ""
+    """The start of the hash of the code."""
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The sizes, and the scalars that count something."""
+        return dict(self.sizes)
 
     @property
     def schedule(self) -> str:
@@ -72,7 +80,8 @@ def variants(kernel: Kernel, sizes: Mapping[str, int]) -> Iterator[Variant]:
     for form in forms(kernel, sizes):
         for machine in machines:
             for plan in plans(form, machine, extents, flags):
-                found.setdefault(cpu_source(plan), Variant(kernel.name, dict(sizes), form, plan))
+                code = sha256(cpu_source(plan).encode()).hexdigest()[:12]
+                found.setdefault(code, Variant(kernel.name, dict(sizes), form, plan, code))
     every = list(found.values())
     step = max(1.0, len(every) / MOST)
     yield from (every[int(n * step)] for n in range(min(MOST, len(every))))

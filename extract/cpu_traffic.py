@@ -3,7 +3,7 @@ the level that holds all that one turn of it touches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from extract.machine import Machine
 from extract.strides import Stride, stride
@@ -15,7 +15,7 @@ Plane = tuple[str | tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One load or store: what it touches, and the loops around it, outermost first."""
+    """One load or store: what it touches, the loops around it, outermost first, and the bytes of the whole array."""
 
     array: str
     indices: tuple[Expr, ...]
@@ -23,6 +23,7 @@ class Access:
     loops: tuple[tuple[str, int], ...]
     steps: tuple[int | None, ...]
     written: bool = False
+    whole: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:
                     pending = line / a.itemsize if step is None else max(1.0, min(line / a.itemsize, float(step)))
                     size *= pending
                 size *= extent
-        result.append(size)
+        result.append(min(size, a.whole))
     return result[::-1]
 
 

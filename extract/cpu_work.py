@@ -340,7 +340,8 @@ class Work:
         buffer = self.buffers[array]
         moved = tuple(substitute(i, self.starts) for i in indices)
         steps = tuple(self._step(buffer, moved, index) for index, _ in loops)
-        self.accesses.append(Access(array, moved, itemsize, loops, steps, written))
+        whole = buffer.dtype.itemsize * prod(float(max(0, number(n, self.sizes))) for n in buffer.shape)
+        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole))
 
     def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
         """Elements between what consecutive values of an index reach, None where that is not seen."""

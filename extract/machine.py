@@ -109,10 +109,11 @@ def machine_path(name: str) -> Path:
         if not path.is_file():
             raise TargetError(f"no machine file {name}", hint="`kir targets calibrate --out FILE` measures this machine and writes one")
         return path
-    if name == CPU:
-        written = config_directory() / "cpu.toml"
-        return written if written.is_file() else _built_in(vector_machine())
-    path = _built_in(name)
+    if name.isidentifier():
+        written = config_directory() / f"{name}.toml"
+        if written.is_file():
+            return written
+    path = _built_in(vector_machine() if name == CPU else name)
     if not name.isidentifier() or not path.is_file():
         raise TargetError(f"no machine file for {name!r}", hint=f"the machines are {', '.join((CPU, *machine_names()))}")
     return path

@@ -1,14 +1,11 @@
-"""The commands `fmt`, `targets` and `rules`: formatting files in place, and showing what kir knows."""
+"""The commands `fmt` and `rules`: formatting files in place, and showing what kir knows."""
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from backends.target import NAMES, target
-from kernel_ir.cli_common import console, read_text, replacing, write_json
-from kernel_ir.errors import UsageError
+from kernel_ir.cli_common import console, read_text, replacing
 
 
 def fmt(arguments: argparse.Namespace) -> int:
@@ -36,40 +33,6 @@ def fmt(arguments: argparse.Namespace) -> int:
 def _formatted(path: str, format_text: Callable[[str, str], str]) -> tuple[str, str]:
     text, name = read_text(path)
     return text, format_text(text, name)
-
-
-def targets(arguments: argparse.Namespace) -> int:
-    """`kir targets`: the targets, which of them run here, and the figures of one machine."""
-    from rich.table import Table
-
-    from extract.machine import machine_text
-
-    if arguments.action == "show":
-        if arguments.name is None:
-            raise UsageError("which target?", hint=f"one of {', '.join(NAMES)}")
-        text = machine_text(target(arguments.name).machine)
-        if arguments.json:
-            write_json(tomllib.loads(text))
-        else:
-            sys.stdout.write(text)
-        return 0
-    rows = [{"name": name, "machine": target(name).machine, "runs_here": _runs_here(name)} for name in NAMES]
-    if arguments.json:
-        write_json({"targets": rows, "default": target().name})
-        return 0
-    table = Table("target", "machine file", "runs here", box=None)
-    for row in rows:
-        table.add_row(str(row["name"]), str(row["machine"]), "yes" if row["runs_here"] else "compiles only")
-    from rich.console import Console
-
-    Console(highlight=False).print(table)
-    return 0
-
-
-def _runs_here(name: str) -> bool:
-    from backends.target import cuda_device_present
-
-    return cuda_device_present() if name.startswith("cuda") and name != "cuda-on-cpu" else True
 
 
 def rules(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,145 @@
+"""Turns kernels into a judgement of the cycle model: every variant timed on this CPU beside what the model says of it.
+
+    python benchmarks/model.py [-k softmax gelu] [--json benchmarks/results/model.json] [--limit 140] [--prepare] [--predict]
+
+A point is one kernel, form (of those the e-graph offers), schedule and size. Groups already in the JSON file are not timed again, so
+a long run can be cut in pieces (`--limit`); `--prepare` only compiles, `--predict` only predicts anew what was timed before.
+The machine file is that of the target cpu: what `kir targets calibrate` wrote of this machine, else the generic one.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+
+from backends.target import target
+from benchmarks.cpu import _kernels as kernels_named
+from benchmarks.machine import description
+from benchmarks.model_judge import judged, lines
+from benchmarks.variants import Variant, case_of, compiled_call, sizes_of, variants
+from extract.cost import cost
+from extract.machine import load_machine
+
+ROUNDS: Final = 5
+ROW: Final = 4
+"""Calls of one variant in a row: the first finds the caches, and waiting threads, as another variant left them, and does not count."""
+SLOW: Final = 0.25
+"""Seconds from which on one call is enough."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _arguments(argv)
+    err = Console(stderr=True, highlight=False)
+    found: dict[str, Any] = json.loads(arguments.json.read_text("utf-8")) if arguments.json and arguments.json.exists() else {}
+    points: list[dict[str, Any]] = found.get("points", [])
+    began = time.perf_counter()
+    left = 0
+    for kernel in kernels_named(arguments.kernels):
+        for sizes in sizes_of(kernel.name):
+            mine = [p for p in points if p["kernel"] == kernel.name and p["sizes"] == sizes]
+            if mine and not arguments.predict:
+                continue
+            if not mine and arguments.predict:
+                continue
+            if arguments.limit and time.perf_counter() - began > arguments.limit:
+                left += 1
+                continue
+            every = list(variants(kernel, sizes))
+            if arguments.prepare:
+                small = case_of(kernel.name).inputs(case_of(kernel.name).small)
+                for one in every:
+                    compiled_call(one, small)()
+            elif arguments.predict:
+                _predicted(mine, every)
+            else:
+                points += _timed(every)
+            err.print(f"{kernel.name} {dict(sizes)}: {len(every)} variants", markup=False)
+    if arguments.prepare:
+        return 0
+    machine = load_machine(target("cpu").machine)
+    verdict = judged(points)
+    for line in lines(verdict):
+        print(line)
+    if left:
+        print(f"{left} groups are left: run it again", file=sys.stderr)
+    if arguments.json:
+        data = {"machine": description(), "machine_file": machine.name, "verdict": verdict, "points": points}
+        arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return 3 if left else 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Times variants of every kernel beside the cycle model's prediction.")
+    parser.add_argument("-k", "--kernels", metavar="NAME", nargs="+", help="only these kernels")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where results are, and are added to")
+    parser.add_argument("--limit", metavar="SECONDS", type=float, help="begin no group after so long; exit code 3 says that some are left")
+    parser.add_argument("--prepare", action="store_true", help="only compile, so that a timed run waits for nothing")
+    parser.add_argument("--predict", action="store_true", help="only predict anew what was timed before")
+    return parser.parse_args(argv)
+
+
+def _timed(every: Sequence[Variant]) -> list[dict[str, Any]]:
+    """A point a variant of one kernel and size."""
+    inputs = case_of(every[0].kernel).inputs(every[0].sizes)
+    calls = [compiled_call(one, inputs) for one in every]
+    times = in_rows(calls)
+    points: list[dict[str, Any]] = []
+    for one, seconds in zip(every, times, strict=True):
+        point = {"kernel": one.kernel, "sizes": dict(one.sizes), "form": str(one.form), "schedule": one.schedule, "code": one.code}
+        points.append({**point, "seconds": seconds, "predicted": predicted(one)})
+    return points
+
+
+def _predicted(points: Sequence[dict[str, Any]], every: Sequence[Variant]) -> None:
+    """Writes what the model says now into points whose code is as it was."""
+    known = {(str(one.form), one.schedule, one.code): one for one in every}
+    for point in points:
+        one = known.get((point["form"], point["schedule"], point["code"]))
+        if one is not None:
+            point["predicted"] = predicted(one)
+
+
+def predicted(one: Variant) -> float:
+    """Seconds, by the machine file of the target cpu."""
+    machine = load_machine(target("cpu").machine)
+    return cost(one.plan, machine, one.numbers).cycles / machine.clock_ghz / 1e9
+
+
+def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
+    """Seconds of each call: the median over rounds of the least of a few calls in a row, every second round in reverse order."""
+    slow: dict[int, float] = {}
+    for n, call in enumerate(calls):
+        call()
+        start = time.perf_counter()
+        call()
+        taken = time.perf_counter() - start
+        if taken > SLOW:
+            slow[n] = taken
+    found: Mapping[int, list[float]] = {n: [] for n in range(len(calls))}
+    for number in range(rounds):
+        for n in range(len(calls)) if number % 2 == 0 else reversed(range(len(calls))):
+            if n not in slow:
+                found[n].append(_row(calls[n]))
+    return [slow.get(n) or median(found[n]) for n in range(len(calls))]
+
+
+def _row(call: Callable[[], Any]) -> float:
+    call()
+    times: list[float] = []
+    for _ in range(ROW - 1):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
