@@ -13,7 +13,7 @@ from kernel_ir.nodes import Binder, Call, Expr, IndexRef, Load, Local, Reduce, c
 from kernel_ir.ops import OPS
 from kernel_ir.walk import subtrees as expressions
 from rewrites.guards import Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
 from rewrites.rule import Rule
 
 LANE: Final = "lane"
@@ -46,6 +46,7 @@ class Claim:
     @property
     def bounds(self) -> frozenset[str]:
         ends = [end for p in self._nodes if isinstance(p, Reduction) for end in (p.lo, p.hi)]
+        ends += [p.to for p in self._nodes if isinstance(p, At)]
         return frozenset(v.name for end in ends for v in subpatterns(end) if isinstance(v, Var))
 
     @property
@@ -89,6 +90,11 @@ class Claim:
                 return const(p.value, self.dtypes[p.type])
             case Apply():
                 return Call(p.op, tuple(map(self.expression, p.args)), self.dtypes[p.result])
+            case At():
+                over = self.depends()[p.of.name]
+                dtype = self.dtypes[p.type]
+                places = [self.expression(p.to) if i == p.index else IndexRef(i) for i in over]
+                return Load(p.of.name, (IndexRef(LANE), *places), dtype, const(0, dtype))
             case Reduction():
                 binder = Binder(p.index, self.expression(p.lo), self.expression(p.hi))
                 return Reduce(p.kind, (binder,), tuple(map(self.expression, p.bodies)), self.dtypes[p.result])  # pyright: ignore

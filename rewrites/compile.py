@@ -13,7 +13,7 @@ from kernel_ir.nodes import const
 from kernel_ir.ops import OPS
 from rewrites.declare import CODES, PROVENANCE, class_letter, op_constructor
 from rewrites.guards import Context, Guard, Ways, conditions, index_name
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns
 from rewrites.rule import Phase, Rule, phase
 
 
@@ -46,6 +46,8 @@ def egglog_commands(rule: Rule, number: int | None = None) -> list[str]:
 def commands(rule: Rule, number: int | None = None) -> tuple[Command, ...]:
     """Every command of the rule. With a number, each new node's `src_…` table is set to it: first writer wins."""
     found: list[Command] = []
+    if rule.substitutes:
+        return ()
     for way, (lhs, rhs) in enumerate(rule.directions):
         base = rule.name + "~" * way
         variants = dict.fromkeys(v for chosen in _assignments(rule) for v in _variants(rule, chosen, lhs, rhs))
@@ -141,3 +143,5 @@ class _Writer:
             case Reduction():
                 parts = " ".join(map(self.term, (p.lo, p.hi, *p.bodies)))
                 return f"(R_{p.kind} {self.code(p.type)} {index_name(p.index)} {parts})"
+            case At():
+                raise AssertionError("a substitution is no term of the e-graph")

@@ -12,7 +12,7 @@ from kernel_ir.fastmath import Flag
 from kernel_ir.nodes import const
 from kernel_ir.ops import BINARY_SYMBOLS, CONSTANTS, FUNCTIONS, OPS, REDUCTIONS, Op
 from rewrites.guards import COMPARISONS, GUARDS, Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns, type_of, variables
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns, type_of, variables
 from rewrites.rule import Rule, Within, source_text
 
 Types = tuple[DType, ...]
@@ -91,6 +91,9 @@ class _Elaborator:
         self.places: dict[str, Span] = {}
         self.numbers: list[tuple[Lit, Span]] = []
         self.indices: set[str] = set()
+        self.places_of: dict[str, str] = {}
+        """For a variable that is written `f[k]`, the index k."""
+        self.right = False
         self.bool = self.types.fresh((BOOL,))
         self.i64 = self.types.fresh((I64,))
 
@@ -121,8 +124,31 @@ class _Elaborator:
                 return self.call(e, indices)
             case syntax.ReduceSyntax():
                 return self.reduction(e, indices)
-            case syntax.Index() | syntax.FoldSyntax():
-                raise RuleError("a rule cannot name an array or a fold", e.span, "a variable stands for any expression, reads included")
+            case syntax.Index():
+                return self.indexed(e, indices)
+            case syntax.FoldSyntax():
+                raise RuleError("a rule cannot name a fold", e.span, "a variable stands for any expression, folds included")
+
+    def indexed(self, e: syntax.Index, indices: frozenset[str]) -> Pattern:
+        """`f[k]` inside the reduction over k: an expression that may read k. `f[e]` on the right: that expression, with e for k."""
+        name, *others = e.array.name, *e.indices
+        if len(others) != 1 or e.default is not None:
+            raise RuleError("a rule cannot name an array", e.span, "a variable stands for any expression, reads included")
+        (place,) = others
+        if isinstance(place, syntax.Name) and place.name in indices:
+            self.places_of.setdefault(name, place.name)
+            if self.places_of[name] != place.name:
+                raise RuleError(
+                    f"{name!r} stands for what reads {self.places_of[name]!r}", place.span, f"write {name}[{self.places_of[name]}]"
+                )
+            return self.name(e.array, indices)
+        if name not in self.places_of or not self.right:
+            hint = f"write {name}[k] on the left, inside a reduction over k: then {name}[e] on the right is the same with e for k"
+            raise RuleError(f"nothing says which index of {name!r} becomes this", e.span, hint)
+        of, to = self.name(e.array, indices), self.pattern(place, indices)
+        assert isinstance(of, Var)
+        self.types.unify(self.i64, type_of(to), place.span)
+        return At(of, self.places_of[name], to, of.type)
 
     def number(self, value: bool | int | float, span: Span) -> Pattern:
         if isinstance(value, bool):
@@ -236,9 +262,12 @@ def elaborate(rule: syntax.RuleSyntax, family: str) -> Rule:
     flags = frozenset(_flag(name, span) for name, span in zip(rule.needs, rule.needs_spans, strict=True))
     worker = _Elaborator()
     lhs = worker.pattern(rule.lhs)
+    worker.right = True
     rhs = worker.pattern(rule.rhs)
     worker.types.unify(type_of(lhs), type_of(rhs), rule.span)
     guards = worker.guards(rule.guards)
+    if rule.both and any(isinstance(p, At) for p in subpatterns(rhs)):
+        raise RuleError("what was put in an index's place cannot be taken out again", rule.span, "write `=>`")
     _check_bound(rule, worker, lhs, rhs, guards)
     guards += _scope_guards(rule, worker, lhs, rhs, guards)
     used = {worker.types.root(type_of(p)) for side in (lhs, rhs) for p in subpatterns(side)}
@@ -410,3 +439,5 @@ def _resolved(p: Pattern, types: _TypeVariables) -> Pattern:
             lo, hi = _resolved(p.lo, types), _resolved(p.hi, types)
             bodies = tuple(_resolved(b, types) for b in p.bodies)
             return Reduction(p.kind, p.index, lo, hi, bodies, types.root(p.type), types.root(p.result))
+        case At():
+            return At(Var(p.of.name, types.root(p.of.type)), p.index, _resolved(p.to, types), types.root(p.type))

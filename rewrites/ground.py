@@ -17,7 +17,8 @@ from kernel_ir.ops import OPS
 from rewrites.adapter import Fact
 from rewrites.declare import CODES, class_letter, op_constructor
 from rewrites.guards import COMPARISONS, Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns, variables
+from rewrites.matching import substituted
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns, variables
 from rewrites.prove_meaning import guard_holds
 from rewrites.prove_values import Samples, assignments, dependence
 from rewrites.rule import Rule
@@ -149,6 +150,8 @@ class _Builder:
                 x = self.scopes[p.index]
                 bodies = [self.term(b) for b in p.bodies]
                 return add(f"R_{p.kind}", CODES[dtypes[p.type].name], x, lo, hi, *bodies)
+            case At():
+                return substituted(self.term(p.of), self.scopes[p.index], self.term(p.to), self.room.dag)
 
     def _variable(self, p: Var) -> int:
         add, t = self.room.dag.add, self.ground.dtypes[p.type]

@@ -7,8 +7,8 @@ from typing import Protocol
 from kernel_ir.dtypes import DType
 from kernel_ir.nodes import const
 from kernel_ir.ops import OPS
-from rewrites.declare import CODES, DTYPES_BY_CODE, OP_OF_CONSTRUCTOR, op_constructor
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, parts
+from rewrites.declare import CODES, DTYPES_BY_CODE, OP_OF_CONSTRUCTOR, SIGNATURES, op_constructor
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, parts
 from rewrites.terms import Dag, Term
 
 Types = tuple[tuple[DType, ...], ...]
@@ -90,7 +90,7 @@ def form_matches(p: Pattern, term: Term, types: Types, space: Space, given: Bind
                 bound = given.code(p.type, term.code, types)
                 for indexed in () if bound is None else _indexed(p.index, term.variables[0], bound):
                     yield from _parts(parts(p), term.children, types, space, indexed)
-        case Var():
+        case Var() | At():
             raise AssertionError("a variable has no form")
 
 
@@ -105,7 +105,7 @@ def pattern_head(p: Pattern) -> str:
             return "Ix"
         case Lit():
             return "Lit"
-        case Var():
+        case Var() | At():
             raise AssertionError("a variable has no form")
 
 
@@ -148,7 +148,7 @@ def head(p: Pattern, binding: Binding, types: Types) -> tuple[str, tuple[int | s
             return op_constructor(OPS[p.op], DTYPES_BY_CODE[code]), (code,)
         case Reduction():
             return f"R_{p.kind}", (_code(p.type, binding, types), binding.indices[p.index])
-        case Var():
+        case Var() | At():
             raise AssertionError("a variable has no constructor")
 
 
@@ -160,9 +160,49 @@ def _code(variable: int, binding: Binding, types: Types) -> int:
     raise Unbound
 
 
+class Captured(Unbound):
+    """A term that would come under a binder of a variable of its own."""
+
+
+def substituted(number: int, variable: str, to: int, dag: Dag) -> int:
+    """The term with another in the variable's place. Raises Captured where that has loops, or a loop binds what it reads."""
+    made: dict[int, int] = {}
+    inside = [*below(to, dag)]
+    read = {x for n in inside for x in dag.terms[n].variables}
+    if any(dag.terms[n].is_loop for n in inside):
+        raise Captured
+
+    def put(n: int) -> int:
+        if n not in made:
+            term = dag.terms[n]
+            if term.is_loop and (variable in term.variables or read & set(term.variables)):
+                raise Captured
+            if term.name == "Ix" and term.variables == (variable,):
+                made[n] = to
+            else:
+                columns = zip(term.args, SIGNATURES[term.name], strict=True)
+                made[n] = dag.add(term.name, *[put(int(a)) if sort == "E" else a for a, sort in columns])
+        return made[n]
+
+    return put(number)
+
+
+def below(number: int, dag: Dag) -> Iterator[int]:
+    """A term and all its parts, each once."""
+    seen, waiting = {number}, [number]
+    while waiting:
+        n = waiting.pop()
+        yield n
+        new = [c for c in dag.terms[n].children if c not in seen]
+        seen.update(new)
+        waiting += new
+
+
 def instance(p: Pattern, binding: Binding, types: Types, dag: Dag) -> int:
     """The number of the pattern's term, made in `dag` if new."""
     if isinstance(p, Var):
         return binding.terms[p.name]
+    if isinstance(p, At):
+        return substituted(binding.terms[p.of.name], binding.indices[p.index], instance(p.to, binding, types, dag), dag)
     name, columns = head(p, binding, types)
     return dag.add(name, *columns, *[instance(part, binding, types, dag) for part in parts(p)])

@@ -51,7 +51,17 @@ class Reduction:
     result: int
 
 
-Pattern = Var | Lit | Index | Apply | Reduction
+@dataclass(frozen=True, slots=True)
+class At:
+    """`f[e]` on a right side: what stands for `of`, which the left side has inside the reduction over `index`, with `to` for the index."""
+
+    of: Var
+    index: str
+    to: "Pattern"
+    type: int
+
+
+Pattern = Var | Lit | Index | Apply | Reduction | At
 
 
 def multiplied_out(p: Apply) -> Pattern | None:
@@ -82,6 +92,8 @@ def parts(p: Pattern) -> tuple[Pattern, ...]:
             return p.args
         case Reduction():
             return (p.lo, p.hi, *p.bodies)
+        case At():
+            return (p.of, p.to)
         case _:
             return ()
 
@@ -113,6 +125,9 @@ def scopes(p: Pattern, around: frozenset[str] = frozenset()) -> Iterator[tuple[s
                 yield from scopes(bound, around)
             for body in p.bodies:
                 yield from scopes(body, around | {p.index})
+        case At():
+            yield p.of.name, around | {p.index}
+            yield from scopes(p.to, around)
         case _:
             for part in parts(p):
                 yield from scopes(part, around)

@@ -176,6 +176,8 @@ class _Field:
         assert target is not None
         if target is source or (target.is_float and source.is_float and target is holder and target.bits > source.bits):
             return x
+        if isinstance(x, bool) and target.is_float:
+            return sp.Integer(int(x))
         exact = not isinstance(x, bool) and x.is_Integer and abs(x) < 2**11
         if exact and not source.is_float and (target.is_float or target is holder):
             return x

@@ -10,7 +10,7 @@ import numpy
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS, REDUCTIONS
 from rewrites.guards import COMPARISONS, WRAPPING, Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns, type_of
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns, type_of
 from rewrites.prove_values import Samples
 
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
@@ -40,9 +40,20 @@ def bits_value(p: Pattern, s: Samples, seen: list[Array] | None = None) -> Array
                 )
         case Reduction():
             result = _reduced(p, s, seen)
+        case At():
+            result = _taken(bits_value(p.of, s), p, s)
     if seen is not None:
         seen.append(result)
     return result
+
+
+def _taken(values: Array, p: At, s: Samples) -> Array:
+    """The values at one place of an index's axis; at its nearest end where the place is outside."""
+    axis = s.axes[p.index]
+    place = np.clip(bits_value(p.to, s), 0, values.shape[axis] - 1).astype(np.int64)
+    shape = np.broadcast_shapes(np.take(values, [0], axis=axis).shape, place.shape)
+    whole = (*shape[:axis], values.shape[axis], *shape[axis + 1 :])
+    return np.take_along_axis(np.broadcast_to(values, whole), np.broadcast_to(place, shape), axis=axis)
 
 
 def _reduced(p: Reduction, s: Samples, seen: list[Array] | None) -> Array:
@@ -127,6 +138,8 @@ def regrouped_value(p: Pattern, s: Samples) -> Array:
             body, inside = np.broadcast_arrays(whole, inside)
             salt = np.uint64({"sum": 1, "prod": 3, "max": 5, "min": 7, "expsum": 9}[p.kind])
             return np.sum(np.where(inside, body * salt, np.uint64(0)), axis=axis, keepdims=True, dtype=np.uint64)
+        case At():
+            return _taken(regrouped_value(p.of, s), p, s)
 
 
 def _hashed(x: Array) -> Array:
@@ -163,6 +176,8 @@ def real_value(p: Pattern, env: Mapping[str, Any], indices: Mapping[str, int], m
             if any(x is None for row in rows for x in row):
                 return None
             return _real_reduction(p.kind, rows, mp, lo)
+        case At():
+            return env[p.of.name]({**indices, p.index: int(real_value(p.to, env, indices, mp))})
 
 
 def _real_and(_mp: Any, a: Any, b: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Final
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
 from rewrites.guards import Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, parts, subpatterns
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, parts, subpatterns
 from rewrites.prove_meaning import over_nothing
 from rewrites.prove_values import bound_variables, dependence
 from rewrites.rule import Rule
@@ -166,6 +166,8 @@ class _Unroller:
                 return replace(p, args=tuple(self.pattern(a, bounds, indices) for a in p.args))
             case Reduction():
                 return self.reduction(p, bounds, indices)
+            case At():
+                return self.pattern(p.of, bounds, {**indices, p.index: _whole(self.pattern(p.to, bounds, indices))})
 
     def reduction(self, p: Reduction, bounds: Bounds, indices: Mapping[str, int]) -> Pattern:
         lo, hi = (_whole(self.pattern(b, bounds, indices)) for b in (p.lo, p.hi))

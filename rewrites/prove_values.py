@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy
 
 from kernel_ir.dtypes import BOOL, DType
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
 from rewrites.rule import Rule
 
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
@@ -93,9 +93,11 @@ def dependence(rule: Rule) -> dict[str, frozenset[str]]:
 
 
 def bound_variables(rule: Rule) -> frozenset[str]:
-    """Variables that stand in the range of a reduction: they are sampled from 0..4."""
+    """Variables that stand in the range of a reduction, or in an index's place: they are sampled from 0..4."""
     reductions = [p for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Reduction)]
-    return frozenset(v.name for r in reductions for bound in (r.lo, r.hi) for v in subpatterns(bound) if isinstance(v, Var))
+    ends = [end for r in reductions for end in (r.lo, r.hi)]
+    places = [p.to for p in subpatterns(rule.rhs) if isinstance(p, At)]
+    return frozenset(v.name for end in (*ends, *places) for v in subpatterns(end) if isinstance(v, Var))
 
 
 def samples(rule: Rule, dtypes: Mapping[int, DType], count: int = MAX_SAMPLES) -> Samples:

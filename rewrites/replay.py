@@ -17,7 +17,7 @@ from rewrites.encode import Encoding, NotEncodable, encode
 from rewrites.guards import Guard
 from rewrites.judging import refused
 from rewrites.known import Known
-from rewrites.matching import Binding, Single, matches
+from rewrites.matching import Binding, Single, Unbound, instance, matches
 from rewrites.pattern import Pattern
 from rewrites.plain import Plain, reader_names
 from rewrites.recursion import deep_recursion
@@ -127,7 +127,19 @@ class _Replay:
     def _bindings(self, rule: Rule, lhs: Pattern, rhs: Pattern, left: int, right: int) -> Iterator[Binding]:
         space = Single(self.known.dag)
         for binding in matches(lhs, left, rule.types, space, Binding()):
+            if rule.substitutes:
+                yield from self._substitutions(rule, rhs, right, binding)
+                continue
             yield from matches(rhs, right, rule.types, space, binding)
+
+    def _substitutions(self, rule: Rule, rhs: Pattern, right: int, binding: Binding) -> Iterator[Binding]:
+        """The binding, if the right side with its substitutions made is the term."""
+        try:
+            made = instance(rhs, binding, rule.types, self.known.dag)
+        except Unbound:
+            return
+        if made == right:
+            yield binding
 
     def _replaced(self, number: int, step: Step, root: int, path: tuple[int, ...], depth: int, before: int, after: int) -> int:
         """The term with the one at the path replaced."""

@@ -8,7 +8,7 @@ from kernel_ir.dtypes import DType
 from kernel_ir.errors import Span
 from kernel_ir.fastmath import Flag
 from rewrites.guards import Guard
-from rewrites.pattern import Lit, Pattern, Var, size, subpatterns
+from rewrites.pattern import At, Lit, Pattern, Var, size, subpatterns
 
 Phase = Literal["index", "shrink", "explore", "select"]
 
@@ -50,6 +50,11 @@ class Rule:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def substitutes(self) -> bool:
+        """Whether its right side puts a term in an index's place: then it is applied to the kernel's terms, not inside the e-graph."""
+        return any(isinstance(p, At) for p in subpatterns(self.rhs))
 
     @property
     def directions(self) -> tuple[tuple[Pattern, Pattern], ...]:

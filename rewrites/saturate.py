@@ -20,6 +20,7 @@ from rewrites.encode import Encoding
 from rewrites.gather import Gathered
 from rewrites.program import Program, Stage, program_of
 from rewrites.rule import Rule
+from rewrites.substitute import with_substitutions
 
 
 class Stop(Enum):
@@ -104,8 +105,8 @@ def saturate(encoding: Encoding, rules: Sequence[Rule], budget: Budget | None = 
 
     A contradiction or a fault inside egglog is a Saturation that FAILED; a rule that egglog does not take raises RefusedCommand.
     """
-    program = program_of(rules)
-    return _saturated(encoding, (0,) * len(encoding.terms), program, False, budget or Budget())
+    whole, sources = with_substitutions(encoding, rules)
+    return _saturated(whole, sources, program_of(rules), False, budget or Budget())
 
 
 def select(chosen: Gathered, rules: Sequence[Rule], budget: Budget | None = None) -> Saturation:

@@ -1,7 +1,8 @@
 """Turns a typed rule back into text: what `load_book` reads as the same rule, or its form with variables named by their order."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from kernel_ir import render
@@ -25,10 +26,11 @@ from kernel_ir.syntax import (
     WithinSyntax,
 )
 from kernel_ir.syntax import Guard as GuardSyntax
+from kernel_ir.syntax import Index as IndexSyntax
 from rewrites.books import load_book
 from rewrites.elaborate import ON
 from rewrites.guards import COMPARISONS, Guard
-from rewrites.pattern import Apply, Index, Lit, Pattern, Reduction, Var, subpatterns
+from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns
 from rewrites.rule import Rule
 
 Rename = Callable[[str], str]
@@ -73,7 +75,8 @@ def _flat(rule: RuleSyntax) -> str:
 
 def _worded(rule: Rule, called: str, rename: Rename) -> str:
     """The text of the rule, with the first clause `on` under which it has just its types."""
-    lhs, rhs = _expr(rule.lhs, rename), _expr(rule.rhs, rename)
+    places = {p.of.name: p.index for p in subpatterns(rule.rhs) if isinstance(p, At)}
+    lhs, rhs = _expr(_indexed(rule.lhs, places), rename), _expr(rule.rhs, rename)
     guards = tuple(_guard(g, rename) for g in rule.guards if not _implied(g))
     needs = tuple(flag.value for flag in Flag if flag in rule.needs)
     within = None if rule.within is None else WithinSyntax(rule.within.error, rule.within.unit, NOWHERE)
@@ -90,6 +93,19 @@ def _worded(rule: Rule, called: str, rename: Rename) -> str:
         if _signature(read) == wanted:
             return text
     raise RuleError(f"{called}: no text says this rule: {reason}")
+
+
+def _indexed(p: Pattern, places: Mapping[str, str]) -> Pattern:
+    """The left side with `f[k]` for each f that the right side has at another place."""
+    match p:
+        case Var() if p.name in places:
+            return At(p, places[p.name], Index(places[p.name], p.type), p.type)
+        case Apply():
+            return replace(p, args=tuple(_indexed(a, places) for a in p.args))
+        case Reduction():
+            return replace(p, bodies=tuple(_indexed(b, places) for b in p.bodies))
+        case _:
+            return p
 
 
 def _clauses(rule: Rule) -> Iterator[tuple[str, ...]]:
@@ -130,6 +146,8 @@ def _expr(p: Pattern, rename: Rename) -> SyntaxExpr:
     match p:
         case Var() | Index():
             return name(rename(p.name))
+        case At():
+            return IndexSyntax(name(rename(p.of.name)), (_expr(p.to, rename),), None, NOWHERE)
         case Lit():
             return _literal(p.value)
         case Reduction():
