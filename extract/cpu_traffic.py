@@ -24,6 +24,8 @@ class Access:
     steps: tuple[int | None, ...]
     written: bool = False
     whole: float = inf
+    jumps: tuple[int, ...] = ()
+    """The step of each loop; what lies in between, other accesses of the body reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def _footprints(a: Access, moves: tuple[Stride, ...], line: int) -> list[float]:
     unit = False
     pending = 1.0
     for depth in reversed(range(len(moves))):
-        extent = max(1, a.loops[depth][1])
+        extent = max(1, a.loops[depth][1]) * (a.jumps[depth] if a.jumps else 1)
         size = result[-1]
         match moves[depth]:
             case Stride.NONE:

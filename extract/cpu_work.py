@@ -62,6 +62,7 @@ class Work:
         self.accesses: list[Access] = []
         self.dtypes: dict[str, DType] = {}
         self.starts: dict[str, Expr] = {}  # where the range of an inner loop begins, if that moves with an outer loop
+        self.jumps: dict[str, int] = {}  # the step of each loop: a body that is written out several times reaches all in between
         self.stored = {n.buffer for n in walk(body) if isinstance(n, Store | Tile)}
         self.frames = [Frame(set(), 1.0, (), False)]
         self._nodes(body)
@@ -123,6 +124,7 @@ class Work:
             self._add("loop", outer.times * self.machine.loop_cycles)
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
+        self.jumps[loop.index] = loop.step
         self.frames.append(Frame({loop.index}, outer.times * extent, (*outer.loops, (loop.index, extent)), vector))
         if vector:
             self._rest(loop, extent, outer.times)
@@ -341,7 +343,8 @@ class Work:
         moved = tuple(substitute(i, self.starts) for i in indices)
         steps = tuple(self._step(buffer, moved, index) for index, _ in loops)
         whole = buffer.dtype.itemsize * prod(float(max(0, number(n, self.sizes))) for n in buffer.shape)
-        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole))
+        jumps = tuple(self.jumps.get(index, 1) for index, _ in loops)
+        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole, jumps))
 
     def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
         """Elements between what consecutive values of an index reach, None where that is not seen."""
