@@ -249,10 +249,10 @@ class _Run:
 
     def _step(self, graph: Session, ruleset: str) -> bool:
         """Runs a ruleset once; whether it changed anything. Stops everything at a limit."""
-        self.steps.append(ruleset)
         step = graph.step(ruleset)
         if not step.updated:
             return False
+        self.steps.append(ruleset)  # what changed nothing need not be run again where a round is undone
         if ruleset != "analysis":
             for name, count in step.matches.items():
                 name = rule_name(name)
