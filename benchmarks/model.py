@@ -27,10 +27,13 @@ from benchmarks.model_judge import judged, lines
 from benchmarks.variants import Variant, case_of, compiled_call, sizes_of, variants
 from extract.cost import cost
 from extract.machine import load_machine
+from kernel_ir.plan import Launch, Matmul
 
 ROUNDS: Final = 5
 ROW: Final = 4
 """Calls of one variant in a row: the first finds the caches, and waiting threads, as another variant left them, and does not count."""
+PAUSE: Final = 0.05
+"""Seconds before a row where some variant calls the library, whose threads keep a core busy for a while after each call."""
 SLOW: Final = 0.25
 """Seconds from which on one call is enough."""
 
@@ -90,7 +93,8 @@ def _timed(every: Sequence[Variant]) -> list[dict[str, Any]]:
     """A point a variant of one kernel and size."""
     inputs = case_of(every[0].kernel).inputs(every[0].sizes)
     calls = [compiled_call(one, inputs) for one in every]
-    times = in_rows(calls)
+    library = any(isinstance(step, Launch) and isinstance(step.body[0], Matmul) for one in every for step in one.plan.steps)
+    times = in_rows(calls, pause=PAUSE if library else 0.0)
     points: list[dict[str, Any]] = []
     for one, seconds in zip(every, times, strict=True):
         point = {"kernel": one.kernel, "sizes": dict(one.sizes), "form": str(one.form), "schedule": one.schedule, "code": one.code}
@@ -113,7 +117,7 @@ def predicted(one: Variant) -> float:
     return cost(one.plan, machine, one.numbers).cycles / machine.clock_ghz / 1e9
 
 
-def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
+def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS, pause: float = 0.0) -> list[float]:
     """Seconds of each call: the median over rounds of the least of a few calls in a row, every second round in reverse order."""
     slow: dict[int, float] = {}
     for n, call in enumerate(calls):
@@ -127,6 +131,7 @@ def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[fl
     for number in range(rounds):
         for n in range(len(calls)) if number % 2 == 0 else reversed(range(len(calls))):
             if n not in slow:
+                time.sleep(pause)
                 found[n].append(_row(calls[n]))
     return [slow.get(n) or median(found[n]) for n in range(len(calls))]
 

@@ -18,7 +18,7 @@ SERIAL_BELOW = 8192
 """Turns under which the code that `backends/cpu_source.py` writes starts no threads."""
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
-HIDDEN = 0.8
+HIDDEN = 0.7
 """Share of what is not the bottleneck that runs in its shadow."""
 
 

@@ -97,7 +97,7 @@ def _first_touch(
     needed = sum(whole.values())
     # A core's own caches hold its share; the last cache holds the shares of all, and of what is larger a part that shrinks fast.
     if level >= last - 1 and needed > 0:
-        held = min(1.0, machine.levels[last - 1].bytes / needed) ** 2
+        held = min(1.0, machine.levels[last - 1].bytes / needed) ** 3
         parts = ((last - 1, held), (last, 1.0 - held))
     else:
         parts = ((level, 1.0),)

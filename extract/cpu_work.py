@@ -5,7 +5,7 @@ A value is counted where the compiler computes it: once in the outermost loop th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import frexp, prod
+from math import frexp, log2, prod
 
 from extract.cpu_traffic import Access
 from extract.fuse import Nodes, expressions_of, walk
@@ -28,6 +28,8 @@ FIELD = 0.3
 """Cycles an element of such a vector: measured."""
 GATHERED = 1.0
 """Cycles of an element that is loaded alone into a vector: a load, and its insertion."""
+UNHIDDEN = 0.3
+"""Share of the chain at a row's end that the next rows do not hide."""
 EARLY = 0.5
 """Share of its range that a loop runs that may end early."""
 GUARDED = 2.0
@@ -149,11 +151,12 @@ class Work:
         return False
 
     def _rest(self, loop: Loop, extent: int, times: float) -> None:
-        """What does not fill a vector (of a reduction: the vectors of one turn) runs one by one; a reduction's lanes are joined."""
-        lanes = self.machine.lanes_bits // 32
+        """What a reduction has beyond whole turns runs in vectors of half the width, then one by one; its lanes are joined: a chain
+        whose steps wait for each other, but in whose shadow the next rows run."""
         if any(isinstance(n, Combine) for n in loop.body):
-            whole = INTERLEAVED * lanes
-            self._add("latency", times * (extent % whole + (4 if extent >= whole else 0)) * self.machine.latency)
+            lanes = self.machine.lanes_bits // 32
+            rest, half = extent % (INTERLEAVED * lanes), max(1, lanes // 2)
+            self._add("latency", times * (rest // half + rest % half + log2(lanes)) * self.machine.latency * UNHIDDEN)
 
     def _restored(self, kept: Mapping[str, int | None]) -> None:
         for name, value in kept.items():
