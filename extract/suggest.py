@@ -112,11 +112,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rules as text, untrusted; `source` says who suggests them (a model's name, "enumeration"), `prompt` is the hash of what was asked."""
+    """Rules as text, untrusted; `source` says who suggests them (a model's name, "enumeration"), `prompt` is the hash of what was asked.
+
+    `general`: they are as general as they get, and nobody need look for a wider form.
+    """
 
     text: str
     source: str
     prompt: str = ""
+    general: bool = False
 
 
 class Suggester(Protocol):

@@ -17,7 +17,8 @@ T = TypeVar("T")
 MEMORY: Final = 12 << 30
 """Bytes of address space: numba, LLVM and SMT solvers reserve far more than they use."""
 _GRACE: Final = 5
-"""Seconds after which a process that nobody stopped stops itself."""
+"""Seconds of CPU time more, after which a process that nobody stopped stops itself."""
+_STEP: Final = 1.0
 
 
 class Overrun(Exception):
@@ -40,8 +41,11 @@ class Isolated:
         pipe = self._started()
         try:
             pipe.send((seconds, function, args, kwargs))
-            if not pipe.poll(seconds):
-                raise Overrun(f"it took more than {seconds:g} s")
+            left = seconds
+            while not pipe.poll(min(left, _STEP)):  # a machine that slept, or a process that was stopped, took no time
+                left -= _STEP
+                if left <= 0:
+                    raise Overrun(f"it took more than {seconds:g} s")
             good, value = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.close()
@@ -92,7 +96,7 @@ def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:
         while True:
             seconds, function, args, kwargs = pipe.recv()
             # Should the caller be killed meanwhile, nobody else ends a call that runs away.
-            signal.alarm(int(seconds) + _GRACE)
+            signal.setitimer(signal.ITIMER_PROF, seconds + _GRACE)
             try:
                 answer: tuple[bool, Any] = (True, function(*args, **kwargs))
             except KernelError as error:
@@ -103,5 +107,5 @@ def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:
                 answer = (False, Overrun("it is nested too deeply"))
             except Exception as error:  # a bug of ours must not end the whole run: the suggestion is refused, saying so
                 answer = (False, Overrun(f"{type(error).__name__}: {error}"))
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send(answer)

@@ -122,7 +122,7 @@ class Judge:
             return self._again(earlier)
         self.prover.begin()
         try:
-            outcome = self._proved_and_new(rule, key, replace(origin, name=rule.name))
+            outcome = self._proved_and_new(rule, key, replace(origin, name=rule.name), batch.general)
         except KernelError as error:  # the e-graph does not take it: nothing that a later version must believe
             return replace(origin, name=rule.name, why=error.message)
         except Overrun as reason:
@@ -141,7 +141,7 @@ class Judge:
                 self.gains.keep(rule)
         return earlier
 
-    def _proved_and_new(self, rule: Rule, key: str, outcome: Outcome) -> "Outcome | Certified":
+    def _proved_and_new(self, rule: Rule, key: str, outcome: Outcome, is_general: bool) -> "Outcome | Certified":
         if self.prover.derived(rule, self._known()):
             return replace(outcome, fate=Fate.KNOWN, why="the rules that there are derive it")
         proved = self._proved(rule)
@@ -150,7 +150,7 @@ class Judge:
         if proved != rule and self.prover.derived(proved, self._known()):
             return replace(outcome, fate=Fate.KNOWN, why=f"as far as it holds, the rules that there are derive it: {rule_text(proved)}")
         narrow = one_rule(rule_text(proved))
-        general = one_rule(rule_text(generalised(proved, self.prover.holds)))
+        general = narrow if is_general else one_rule(rule_text(generalised(proved, self.prover.holds)))
         method = self.prover.proof(general).method
         return Certified(replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method), key, general, narrow)
 

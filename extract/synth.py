@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from extract.suggest import Batch, Task
+from extract.suggest_answer import MAX_RULES
+from extract.suggest_pool import Pool
 from extract.synth_minimal import Limits, Minimiser, relevant
 from extract.synth_propose import Candidate, Proposals
 from extract.synth_seeds import seeds
@@ -24,14 +26,21 @@ class Synthesiser:
 
     seed: int = 0
     limits: Limits = field(default_factory=lambda: Limits(1_200, 250, 120))
+    progress: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
     def suggest(self, task: Task) -> Iterator[Batch]:
         """Batches of proved rules, in the first round alone: a second one would find the same."""
         if task.round > 0:
             return
         kernels = [f.kernel for f in task.found]
-        for rules in synthesised(kernels, task.rules, task.flags, self.limits, self.seed + task.seed):
-            yield Batch("".join(f"{rule.text}\n" for rule in rules), SOURCE)
+        seed = self.seed + task.seed
+        with Pool() as pool:
+            yield from self._batches(synthesised(kernels, task.rules, task.flags, self.limits, seed, self.progress, pool))
+
+    def _batches(self, found: Iterator[tuple[Rule, ...]]) -> Iterator[Batch]:
+        for rules in found:
+            for start in range(0, len(rules), MAX_RULES):
+                yield Batch("".join(f"{rule.text}\n" for rule in rules[start : start + MAX_RULES]), SOURCE, general=True)
 
 
 def synthesised(
@@ -40,18 +49,21 @@ def synthesised(
     licence: Flags | None = None,
     limits: Limits | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[str], None] = lambda _: None,
+    pool: Pool | None = None,
 ) -> Iterator[tuple[Rule, ...]]:
     """Proved rules over the kernels' ops that are not derivable from the known ones, a few at a time; `licence`: flags they may need."""
     words = Vocabulary.of(kernels)
     flags = frozenset(Flag) if licence is None else frozenset(licence)
-    minimiser = Minimiser(relevant(known, words), flags, limits or Limits(), progress)
+    minimiser = Minimiser(relevant(known, words), flags, limits or Limits(), progress, pool)
+    progress("looking for smaller forms of the kernels' terms")
     yield from minimiser.run(seeds(kernels, seed))
-    yield from minimiser.run(candidates(words, seed))
+    progress("enumerating small terms")
+    yield from minimiser.run(candidates(words, seed, pool))
 
 
-def candidates(words: Vocabulary, seed: int = 0) -> tuple[Candidate, ...]:
+def candidates(words: Vocabulary, seed: int = 0, pool: Pool | None = None) -> tuple[Candidate, ...]:
     """Every candidate over a vocabulary, the most general and smallest first."""
     proposals = Proposals(seed)
-    proposals.run(workloads(words))
+    proposals.run(workloads(words), pool)
     return proposals.ordered()

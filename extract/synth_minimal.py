@@ -4,10 +4,14 @@ Candidates come in order of generality and size. One whose larger side an accept
 is left of it is a smaller equality, with a candidate of its own.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
+from extract.suggest_pool import Pool, cores
 from extract.synth_propose import Candidate
 from extract.synth_settle import settled
 from extract.synth_trees import Leaf, Node, Tree, inner
@@ -16,6 +20,7 @@ from extract.synth_work import Vocabulary
 from kernel_ir.errors import RuleError
 from kernel_ir.fastmath import Flag, Flags
 from kernel_ir.ops import OPS
+from rewrites.certificates import remember
 from rewrites.declare import class_letter
 from rewrites.derive import Effort, all_derivable
 from rewrites.pattern import Apply, parts, subpatterns
@@ -24,12 +29,20 @@ from rewrites.prove import holds
 from rewrites.rule import Rule
 from rewrites.wording import rule_text
 
-BATCH: Final = 120
+BATCH: Final = 400
 """Candidates that are looked at together."""
-SECONDS: Final = 10.0
+SECONDS: Final = 2.5
 """A safety net for one proof."""
-STEP: Final = 40
-"""Rules accepted before what is left of a batch is looked at anew."""
+CHUNK: Final = 20
+"""Candidates that one process looks at together."""
+FEW: Final = 8
+"""Rules so few that one process asks whether they are derivable."""
+STEP: Final = 160
+"""Claims that are proved before what is left of a batch is looked at anew."""
+Claim = tuple[Candidate, tuple[Rule, ...]]
+"""A candidate, and forms of it to prove, until one holds."""
+T = TypeVar("T")
+R = TypeVar("R")
 EFFORT: Final = Effort(nodes=1_500, rounds=3)
 ALWAYS: Final = ("add", "sub", "mul", "neg", "lt", "le", "eq", "and", "or", "not", "select")
 """Ops through which derivations go, whether or not the vocabulary has them."""
@@ -60,12 +73,14 @@ class Minimiser:
     known: tuple[Rule, ...]
     licence: Flags = frozenset(Flag)
     limits: Limits = field(default_factory=Limits)
-    progress: Callable[[int, int], None] = lambda done, of: None
+    progress: Callable[[str], None] = lambda _: None
+    pool: Pool | None = None
+    until: float = math.inf
+    """When to stop, by `time.monotonic`: a safety net."""
     accepted: list[Rule] = field(default_factory=list[Rule])
     looked: int = 0
     proofs: int = 0
     _reducing: dict[tuple[str, Node], "list[_Reducing]"] = field(default_factory=dict[tuple[str, Node], "list[_Reducing]"])
-    _proved: dict[Rule, bool] = field(default_factory=dict[Rule, bool])
 
     def __post_init__(self) -> None:
         for rule in self.known:
@@ -79,24 +94,19 @@ class Minimiser:
         waiting = list(candidates)
         while waiting and self.looked < self.limits.candidates and not self._done():
             batch, waiting = self._batch(waiting)
-            self.progress(len(candidates) - len(waiting), len(candidates))
-            claims = self._open([claim for one in batch for claim in self._claims(one)])
+            self.progress(
+                f"{len(candidates) - len(waiting)} of {len(candidates)} candidates, {self.proofs} proofs, {len(self.accepted)} rules found"
+            )
+            claims = self._open(self._claims(batch))
             while claims and not self._done():
-                new: list[Rule] = []
-                rest: list[tuple[Candidate, tuple[Rule, ...]]] = []
-                for one, tries in claims:
-                    if len(new) >= STEP or self._done():
-                        rest.append((one, tries))
-                        continue
-                    rule = next((r for r in tries if self._holds(r)), None)
-                    if rule is not None and (rule is tries[0] or not self._derived((rule,))[0]):
-                        new += self._accept(one, rule)
+                claims, rest = _step(claims)
+                new = tuple(self._proved(claims))
                 if new:
-                    yield tuple(new)
+                    yield new
                 claims = self._open([c for c in rest if not self._reducible(c[0], c[1][0].needs, bool(c[1][0].guards))]) if new else rest
 
     def _done(self) -> bool:
-        return self.proofs >= self.limits.proofs or len(self.accepted) >= self.limits.rules
+        return self.proofs >= self.limits.proofs or len(self.accepted) >= self.limits.rules or time.monotonic() > self.until
 
     def _batch(self, waiting: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         batch: list[Candidate] = []
@@ -108,25 +118,52 @@ class Minimiser:
                 return batch, waiting[position + 1 :]
         return batch, []
 
-    def _claims(self, one: Candidate) -> Iterator[tuple[Candidate, tuple[Rule, ...]]]:
-        for claimed in settled(one.rule, one.reals).tries:
-            tries = tuple(rule for rule in claimed if rule.needs <= self.licence)
-            if tries and not self._reducible(one, tries[0].needs, bool(tries[0].guards)):
-                yield one, tries
+    def _claims(self, batch: Sequence[Candidate]) -> list[Claim]:
+        found: list[Claim] = []
+        for one, claims in zip(batch, self._map(_settled, [(c.rule, c.reals) for c in batch], CHUNK), strict=True):
+            for claimed in claims or ():
+                tries = tuple(rule for rule in claimed if rule.needs <= self.licence)
+                if tries and not self._reducible(one, tries[0].needs, bool(tries[0].guards)):
+                    found.append((one, tries))
+        return found
 
-    def _open(self, claims: list[tuple[Candidate, tuple[Rule, ...]]]) -> list[tuple[Candidate, tuple[Rule, ...]]]:
+    def _open(self, claims: list[Claim]) -> list[Claim]:
         """The claims whose first form is not derivable."""
-        derived = self._derived(tuple(tries[0] for _, tries in claims))
+        derived = self._derived([tries[0] for _, tries in claims])
         return [claim for claim, known in zip(claims, derived, strict=True) if not known]
 
-    def _derived(self, rules: tuple[Rule, ...]) -> tuple[bool, ...]:
-        return all_derivable(rules, (*self.known, *self.accepted), EFFORT, every_type=False)
+    def _derived(self, rules: Sequence[Rule]) -> list[bool]:
+        ask = partial(all_derivable, rules=(*self.known, *self.accepted), effort=EFFORT, every_type=False)
+        if self.pool is None or len(rules) < FEW:
+            return list(ask(rules))
+        half = -(-len(rules) // cores())
+        parts = [rules[n : n + half] for n in range(0, len(rules), half)]
+        known = self.pool.map(ask, parts)
+        return [b for part, found in zip(parts, known, strict=True) for b in found or (True,) * len(part)]
 
-    def _holds(self, rule: Rule) -> bool:
-        if rule not in self._proved:
-            self.proofs += 1
-            self._proved[rule] = holds(rule, SECONDS)
-        return self._proved[rule]
+    def _proved(self, claims: Sequence[Claim]) -> Iterator[Rule]:
+        """The rules accepted of these claims: of each the first form that is proved, if nothing derives it."""
+        verdicts = self._map(_first_that_holds, [tries for _, tries in claims], 1)
+        found: list[tuple[Candidate, Rule, bool]] = []
+        for (one, tries), verdict in zip(claims, verdicts, strict=True):
+            place, asked = verdict or (None, 1)
+            self.proofs += asked
+            if place is not None:
+                remember(tries[place])
+                found.append((one, tries[place], place == 0))
+        later = [rule for _, rule, first in found if not first]
+        known = dict(zip(map(id, later), self._derived(later), strict=True))
+        for one, rule, _ in found:
+            if not known.get(id(rule), False) and not self._done():
+                yield from self._accept(one, rule)
+
+    def _map(self, function: Callable[[T], R], items: Sequence[T], chunk: int) -> list[R | None]:
+        """The results, in order, on all cores."""
+        if self.pool is None:
+            return [function(item) for item in items]
+        parts = [items[n : n + chunk] for n in range(0, len(items), chunk)]
+        results = self.pool.map(partial(_each, function), parts)
+        return [r for part, found in zip(parts, results, strict=True) for r in found or (None,) * len(part)]
 
     def _accept(self, one: Candidate, rule: Rule) -> tuple[Rule, ...]:
         name = f"found_{one.large[0].op}_{len(self.accepted) + 1}"
@@ -146,6 +183,30 @@ class Minimiser:
             for place in places
             for r in self._reducing.get((one.kind, place[0]), ())
         )
+
+
+def _step(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
+    """The claims to prove next, one of each candidate, as a stronger guard may be needless beside a weaker one; and the others."""
+    now: list[Claim] = []
+    rest: list[Claim] = []
+    for claim in claims:
+        taken = len(now) >= STEP or (bool(now) and now[-1][0] is claim[0]) or (bool(rest) and rest[-1][0] is claim[0])
+        (rest if taken else now).append(claim)
+    return now, rest
+
+
+def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [function(item) for item in items]
+
+
+def _settled(asked: tuple[Rule, bool]) -> tuple[tuple[Rule, ...], ...]:
+    return settled(*asked).tries
+
+
+def _first_that_holds(tries: tuple[Rule, ...]) -> tuple[int | None, int]:
+    """Which is proved first, and how many proofs were tried."""
+    place = next((n for n, rule in enumerate(tries) if holds(rule, SECONDS)), None)
+    return place, len(tries) if place is None else place + 1
 
 
 @dataclass(frozen=True, slots=True)

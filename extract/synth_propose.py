@@ -1,19 +1,31 @@
 """Turns workloads into candidates: rules, typed, each once, the most general and smallest first; commutativity among them."""
 
-from collections.abc import Iterable, Iterator
+import gc
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy
 
+from extract.suggest_pool import Pool
 from extract.synth_terms import Enumeration, Workload
-from extract.synth_trees import Leaf, Tree, inner, leaves, size
+from extract.synth_trees import Leaf, Tree, generalised, inner, leaves, size
 from extract.synth_values import Domain, fingerprints, inputs
 from extract.synth_words import rule_of
 from kernel_ir.ops import OPS
 from rewrites.rule import Rule
 
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
+
+CHUNK: Final = 12
+"""Workloads that one process enumerates together."""
+EXACT: Final = 7
+"""Nodes of both sides up to which a rule of exact floats comes as early as any other."""
+LAW: Final = 12
+"""How much earlier a pair comes that holds by what its functions are, and not by arithmetic."""
+USUAL: Final = (0.0, 1.0, -1.0, 2.0, 0.5)
+"""Numbers that rules may well be about; others come later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +48,21 @@ class Proposals:
 
     seed: int = 0
     found: dict[str, Candidate] = field(default_factory=dict[str, Candidate])
+    _pairs: dict[str, tuple[Tree, Tree]] = field(default_factory=dict[str, tuple[Tree, Tree]])
     terms: int = 0
 
-    def run(self, works: Iterable[Workload]) -> None:
+    def run(self, works: Iterable[Workload], pool: Pool | None = None) -> None:
         """Adds what one workload after another finds."""
-        for work in works:
-            enumeration = Enumeration(work, self.seed)
-            for small, large in (*_orders(work, self.seed), *enumeration.pairs()):
-                self._add(work.domain, small, large)
-            self.terms += enumeration.built
+        works = tuple(works)
+        parts = [works[n : n + CHUNK] for n in range(0, len(works), CHUNK)]
+        enumerate_ = partial(_enumerated, self.seed)
+        for part, found in zip(parts, map(enumerate_, parts) if pool is None else pool.map(enumerate_, parts), strict=True):
+            for work, (pairs, terms) in zip(part, found or (), strict=False):
+                for small, large in pairs:
+                    self._add(work.domain, small, large, bool(work.atoms or work.targets))
+                self.terms += terms
 
-    def _add(self, domain: Domain, small: Tree, large: Tree) -> None:
+    def _add(self, domain: Domain, small: Tree, large: Tree, law: bool) -> None:
         numeric = any(leaf.sort == "x" for leaf in (*leaves(small), *leaves(large)))
         on = ("float" if domain.is_float else "int") if numeric else ""
         rule = rule_of(small, large, on)
@@ -54,13 +70,31 @@ class Proposals:
             return
         known = self.found.get(rule.text)
         if known is None:
-            self.found[rule.text] = Candidate(rule, large, on, not domain.exact, ranked(domain, small, large))
+            self._pairs[rule.text] = small, large
+            self.found[rule.text] = Candidate(rule, large, on, not domain.exact, ranked(domain, small, large, law))
         elif not domain.exact and not known.reals:
             self.found[rule.text] = replace(known, reals=True)
 
     def ordered(self) -> tuple[Candidate, ...]:
-        """All candidates, the best first."""
-        return tuple(sorted(self.found.values(), key=lambda c: (c.rank, c.rule.text)))
+        """All candidates, the best first, but for those of which another one is more general."""
+        have = {(self.found[key].kind, *pair) for key, pair in self._pairs.items()}
+        general = [c for key, c in self.found.items() if not any((c.kind, *pair) in have for pair in generalised(*self._pairs[key]))]
+        return tuple(sorted(general, key=lambda c: (c.rank, c.rule.text)))
+
+
+def _enumerated(seed: int, works: Sequence[Workload]) -> list[tuple[tuple[tuple[Tree, Tree], ...], int]]:
+    """The pairs of each workload, and how many terms it has."""
+    collects = gc.isenabled()
+    gc.disable()  # none of these many small tuples is part of a cycle
+    try:
+        found: list[tuple[tuple[tuple[Tree, Tree], ...], int]] = []
+        for work in works:
+            enumeration = Enumeration(work, seed)
+            found.append(((*_orders(work, seed), *enumeration.pairs()), enumeration.built))
+        return found
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _nested(tree: Tree) -> bool:
@@ -69,12 +103,19 @@ def _nested(tree: Tree) -> bool:
     return any(p[1] in powers for p in powers)
 
 
-def ranked(domain: Domain, small: Tree, large: Tree) -> tuple[int, int, int, int]:
-    """The place of a candidate in the order of all."""
-    names = {leaf.text for leaf in leaves(large) if leaf.value is None}
-    literals = sum(leaf.value is not None for leaf in (*leaves(small), *leaves(large)))
+def ranked(domain: Domain, small: Tree, large: Tree, law: bool = False) -> tuple[int, int, int, int]:
+    """The place of a candidate in the order of all: many variables and few numbers make up for size, as does a law of functions."""
+    row = [*leaves(large), *leaves(small)]
+    names = {leaf.text for leaf in row if leaf.value is None}
+    numbers = {leaf.value for leaf in row if leaf.value is not None}
+    odd = sum(value not in USUAL for value in numbers)
     guarded = domain.region != "edges" and domain.exact
-    return size(small) + size(large) + 2 * max(0, literals - 1) + 2 * guarded, int(guarded), -len(names), literals
+    # Bits of floats survive few steps, and to prove them takes longest.
+    slow = domain.is_float and domain.exact and size(small) + size(large) > EXACT
+    divisions = sum(t[0].op in ("floordiv", "mod") for tree in (small, large) for t in inner(tree))
+    place = 2 * (size(small) + size(large)) - 3 * len(names) + 2 * len(numbers) + 2 * guarded + 4 * odd + 5 * slow
+    place += 2 * max(0, divisions - 2) - LAW * law
+    return place, int(guarded), -len(names), len(numbers)
 
 
 def _orders(work: Workload, seed: int) -> Iterator[tuple[Tree, Tree]]:

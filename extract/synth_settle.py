@@ -25,6 +25,8 @@ Array = Any
 ROWS: Final = 3_000
 ENOUGH: Final = 20
 """Rows at which guards must still hold."""
+MOST: Final = 2
+"""Guards of several kinds together, those against wrapping apart: more are seldom known to hold."""
 _EXCLUSIONS: Final = (
     {Flag.NSZ},
     {Flag.NNAN},
@@ -140,6 +142,8 @@ def _guarded(rule: Rule, s: Samples, same: Array) -> Rule | None:
         mask = np.logical_and.reduce([np.ones(len(same), bool), *(m for _, m in base)])
         for count in range(3):
             for chosen in itertools.combinations(values, count):
+                if len(chosen) > 1 and sum(len(guards) for guards, _ in chosen) > MOST:
+                    continue
                 held = np.logical_and.reduce([mask, *(m for _, m in chosen)])
                 if not (held & bad).any() and held.sum() >= ENOUGH and (chosen or base):
                     return _without_spare(rule, [*chosen, *base], bad)

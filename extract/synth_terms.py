@@ -5,7 +5,7 @@ subterm. Terms that differ in the order of a commutative op, or of an associativ
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy
@@ -22,7 +22,8 @@ Array = Any
 class Workload:
     """What to enumerate: terms of at most `size` nodes, at most `limit` of them, and of each size about `pairs` pairs.
 
-    `atoms` are terms over the leaves that count as leaves; `targets` are terms that others are compared with, but not built of.
+    `atoms` are terms over the leaves that count as leaves; `targets` are terms that others are compared with, but not built of. Where
+    there are atoms, pairs that hold whatever these are are left out: arithmetic is what other workloads are for.
     """
 
     domain: Domain
@@ -38,6 +39,8 @@ class Workload:
 _CHUNK: Final = 40_000
 EXAMINED: Final = 200
 """Pairs of one op and one split of a size that are looked at, those of most variables first."""
+DEFINED: Final = 0.7
+"""The share of samples at which a term over the reals must have a value."""
 _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SEED: Final = 0x9E37_79B9
 
@@ -53,9 +56,11 @@ class _Bank:
     sizes: Array
     orders: Array
     made: list[tuple[int, ...]]
+    generic: Array
+    """Values for atoms that have nothing to do with one another."""
     first: dict[int, int] = field(default_factory=dict[int, int])
 
-    def extend(self, at: Array, root: int, size: int, values: Array, hashes: Array, sums: Array, orders: Array) -> None:
+    def extend(self, at: Array, root: int, size: int, values: Array, hashes: Array, sums: Array, orders: Array, generic: Array) -> None:
         """Adds the terms at some places of the arrays."""
         if not len(at):
             return
@@ -63,6 +68,7 @@ class _Bank:
         self.hashes = np.concatenate([self.hashes, hashes[at]])
         self.sums = np.concatenate([self.sums, sums[at]])
         self.orders = np.concatenate([self.orders, orders[at]])
+        self.generic = np.concatenate([self.generic, generic[at]])
         self.roots = np.concatenate([self.roots, np.full(len(at), root)])
         self.sizes = np.concatenate([self.sizes, np.full(len(at), size)])
 
@@ -80,6 +86,7 @@ class Enumeration:
     _banks: dict[Sort, _Bank] = field(default_factory=dict[Sort, _Bank])
     _known: list[str] = field(default_factory=lambda: [""])
     _trees: dict[tuple[Sort, int], Tree] = field(default_factory=dict[tuple[Sort, int], Tree])
+    _rows: dict[Leaf, Array] = field(default_factory=dict[Leaf, Array])
     _given: list[tuple[Tree, Tree]] = field(default_factory=list[tuple[Tree, Tree]])
     """Pairs of atoms and targets."""
 
@@ -115,9 +122,8 @@ class Enumeration:
     def _value(self, tree: Tree) -> tuple[Sort, Array]:
         root, *parts = tree
         if isinstance(root, Leaf):
-            if root in self.work.leaves:
-                same = [leaf for leaf in self.work.leaves if leaf.sort == root.sort]
-                return root.sort, self._banks[root.sort].values[same.index(root)]
+            if root in self._rows:
+                return root.sort, self._rows[root]
             return root.sort, np.full(self.work.domain.samples, root.value, self.work.domain.dtype.numpy)
         return root.result, root.value([self._value(part)[1] for part in parts])
 
@@ -131,24 +137,23 @@ class Enumeration:
 
     def _leaves(self) -> None:
         sample = self.work.domain.samples
-        numbers = [leaf for leaf in self.work.leaves if leaf.sort == "x"]
-        rows = iter(inputs(self.work.domain, sum(leaf.value is None for leaf in numbers), self.seed))
-        truths = np.random.default_rng(self.seed + 5).integers(0, 2, (8, sample)).astype(bool)
+        compound = [leaf for tree in (*self.work.atoms, *self.work.targets) for leaf in leaves(tree)]
+        variables = sorted({leaf for leaf in (*self.work.leaves, *compound) if leaf.value is None}, key=lambda leaf: leaf.text)
+        numbers, truths = ([v for v in variables if v.sort == sort] for sort in ("x", "b"))
+        self._rows = dict(zip(numbers, inputs(self.work.domain, len(numbers), self.seed), strict=True))
+        drawn = np.random.default_rng(self.seed + 5).integers(0, 2, (8, sample)).astype(bool)
+        self._rows |= dict(zip(truths, drawn, strict=False))
         for sort in ("x", "b"):
-            leaves = [leaf for leaf in self.work.leaves if leaf.sort == sort]
-            dtype = bool if sort == "b" else self.work.domain.dtype.numpy
-            values = np.zeros((len(leaves), sample), dtype)
-            variables = 0
-            for i, leaf in enumerate(leaves):
-                if leaf.value is not None:
-                    values[i] = leaf.value
-                else:
-                    values[i] = truths[variables] if sort == "b" else next(rows)
-                    variables += 1
-            n = len(leaves)
-            orders = np.array([self._appearing(leaf.text if leaf.value is None else "") for leaf in leaves], np.int64)
+            own = [leaf for leaf in self.work.leaves if leaf.sort == sort]
+            values = np.zeros((len(own), sample), bool if sort == "b" else self.work.domain.dtype.numpy)
+            for i, leaf in enumerate(own):
+                values[i] = self._rows[leaf] if leaf.value is None else leaf.value
+            n = len(own)
+            orders = np.array([self._appearing(leaf.text if leaf.value is None else "") for leaf in own], np.int64)
             hashes = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(1000 if sort == "b" else 0)) * _MIX
-            bank = _Bank(values, hashes, hashes, np.full(n, -1), np.ones(n, np.int64), orders, [(-1, i) for i in range(n)])
+            hashes = fingerprints(values, self.work.domain.exact) if self.work.atoms and n else hashes
+            made = [(-1, i) for i in range(n)]
+            bank = _Bank(values, hashes, hashes, np.full(n, -1), np.ones(n, np.int64), orders, made, values)
             for i, f in enumerate(fingerprints(values, self.work.domain.exact).tolist()):
                 bank.first.setdefault(f, i)
             self._banks[sort] = bank
@@ -158,6 +163,8 @@ class Enumeration:
     def _give(self, tree: Tree, place: int, size: int) -> None:
         """Adds an atom (of size 1), or a target (of size 0: nothing is built of it)."""
         sort, value = self._value(tree)
+        if value.dtype.kind == "f" and np.isfinite(value).mean() < DEFINED:
+            return
         bank = self._banks[sort]
         number, row = len(bank.made), value[None]
         seen = bank.first.setdefault(fingerprints(row, self.work.domain.exact).tolist()[0], number)
@@ -167,9 +174,10 @@ class Enumeration:
         self._trees[sort, number] = tree
         bank.made.append((-2, number))
         order = np.array([self._appearing("".join(leaf.text for leaf in leaves(tree) if leaf.value is None))], np.int64)
-        with np.errstate(over="ignore"):
-            code = np.array([place + 5000], np.uint64) * _MIX
-        bank.extend(np.array([0]), -1, size, row, code, code, order)
+        # Nothing to do with the other atoms, nor with the variables in it.
+        generic = inputs(replace(self.work.domain, region="small"), 1, self.seed + 1000 + place)
+        code = fingerprints(generic, self.work.domain.exact)
+        bank.extend(np.array([0]), -1, size, row, code, code, order, generic)
 
     def _arguments(self, node: Node, size: int) -> Iterator[list[Array]]:
         """Columns of argument numbers, in chunks."""
@@ -205,20 +213,29 @@ class Enumeration:
         if not len(orders):
             return []
         values = node.value([bank.values[i] for bank, i in zip(banks, ids, strict=True)])
+        if not self.work.domain.exact and values.dtype.kind == "f":
+            has = np.isfinite(values).mean(axis=1) >= DEFINED
+            ids, orders, values = [i[has] for i in ids], orders[has], values[has]
+            if not len(orders):
+                return []
         prints = fingerprints(values, self.work.domain.exact)
-        hashes, sums = self._hashes(number, node, ids)
+        # What is a number whatever its variables are is built upon as a literal, if at all.
+        number_like = ((values == values[:, :1]) | (values != values)).all(axis=1).tolist()
+        generic = node.value([bank.generic[i] for bank, i in zip(banks, ids, strict=True)]) if self.work.atoms else prints
+        hashes, sums = (fingerprints(generic, self.work.domain.exact), prints) if self.work.atoms else self._hashes(number, node, ids)
         home = self._banks[node.result]
         count, fresh, met = len(home.made), list[int](), dict[tuple[int, int], int]()
         plain = self._in_order(orders).tolist()
         for at, (f, h) in enumerate(zip(prints.tolist(), hashes.tolist(), strict=True)):
             rep = home.first.get(f)
             if rep is None:
-                home.first[f] = count + len(fresh)
-                fresh.append(at)
+                if not number_like[at]:
+                    home.first[f] = count + len(fresh)
+                    fresh.append(at)
             elif plain[at] and h != int(home.hashes[rep] if rep < count else hashes[fresh[rep - count]]):
                 met.setdefault((rep, h), at)
         home.made.extend((number, *(int(i[a]) for i in ids)) for a in fresh)
-        home.extend(np.array(fresh, np.int64), number, size, values, hashes, sums, orders)
+        home.extend(np.array(fresh, np.int64), number, size, values, hashes, sums, orders, generic if self.work.atoms else values)
         many = np.array([len(names) for names in self._known])[orders]
         general = sorted(met.items(), key=lambda item: -int(many[item[1]]))[:EXAMINED]
         return [(rep, tuple(int(i[at]) for i in ids)) for (rep, _), at in general]

@@ -33,13 +33,13 @@ class Domain:
         return self.dtype.is_float
 
 
-WRAP: Final = Domain("integers", I64, "edges")
-SMALL: Final = Domain("small integers", I64, "small")
-POSITIVE: Final = Domain("positive integers", I64, "positive")
-BELOW: Final = Domain("integers with b below c", I64, "below")
-MULTIPLE: Final = Domain("integers with c a multiple of b", I64, "literal")
-BITS: Final = Domain("floats", F32, "edges", samples=48)
-ORDINARY: Final = Domain("positive floats", F32, "positive")
+WRAP: Final = Domain("integers", I64, "edges", samples=128)
+SMALL: Final = Domain("small integers", I64, "small", samples=128)
+POSITIVE: Final = Domain("positive integers", I64, "positive", samples=128)
+BELOW: Final = Domain("integers with b below c", I64, "below", samples=128)
+MULTIPLE: Final = Domain("integers with c a multiple of b", I64, "literal", samples=128)
+BITS: Final = Domain("floats", F32, "edges", samples=96)
+ORDINARY: Final = Domain("positive floats", F32, "positive", samples=64)
 REAL: Final = Domain("reals", F64, "small", exact=False, samples=16)
 UNIT: Final = Domain("reals between -1 and 1", F64, "unit", exact=False, samples=16)
 REAL_POSITIVE: Final = Domain("positive reals", F64, "positive", exact=False, samples=16)

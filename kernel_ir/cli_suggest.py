@@ -109,7 +109,7 @@ def _suggester(
             raise UsageError("without a model there is no conversation to record", hint="--model NAME")
         from extract.synth import Synthesiser
 
-        return Synthesiser(arguments.seed), []
+        return Synthesiser(arguments.seed, progress=show), []
     chat: Chat = Client(arguments.model, arguments.base_url, timeout=arguments.timeout, retries=arguments.retries, progress=show)
     if arguments.record:
         recorder = Recorder(chat, Path(arguments.record))
