@@ -32,17 +32,22 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     extents = [max(0, number(loop.hi, sizes) - number(loop.lo, sizes)) for loop in loops]
     work = Work(machine, dict(sizes), buffers, launch.body, flat=len(loops) > 1, contract="contract" in plan.fast_math)
     parallel = bool(loops) and _turns(launch.body, sizes) >= SERIAL_BELOW
-    cores = max(1.0, min(float(machine.units), prod(extents))) if parallel else 1.0
+    turns = prod(extents)
+    left = turns % machine.units if parallel and turns > machine.units else 0
+    cores = max(1.0, turns / -(-turns // machine.units)) if parallel else 1.0  # the last turns leave cores idle
     moved = traffic(work.accesses, buffers, machine, cores, frozenset(loop.index for loop in loops))
     near = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], moved[:-1], strict=True)) / cores
-    memory = machine.levels[-1].cycles(moved[-1].read, moved[-1].written, alone=cores == 1.0)
+    alone = 1.0 if cores == 1.0 else left / turns
+    each = [machine.levels[-1].cycles(moved[-1].read, moved[-1].written, alone=one) for one in (True, False)]
+    memory = alone * each[0] + (1.0 - alone) * each[1]
     access = sum(work.units.get(name, 0.0) for name in ("load", "store")) / cores
     compute = sum(work.units.values()) / cores - access
     overhead = machine.launch_cycles if parallel else 0.0
-    parts = (compute, access, near, memory)
-    cycles = max(parts) + (1.0 - HIDDEN) * (sum(parts) - max(parts)) + overhead
+    parts = {"arithmetic": compute, "loads and stores": access, "caches": near, "memory": memory}
+    slowest = max(parts.values())
+    cycles = slowest + (1.0 - HIDDEN) * (sum(parts.values()) - slowest) + overhead
     delivered = {level.name: t.read + t.written for level, t in zip(machine.levels, moved, strict=True)}
-    return Cost(cycles, dict(sorted(work.units.items())), delivered, overhead)
+    return Cost(cycles, dict(sorted(work.units.items())), delivered, overhead, parts)
 
 
 def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
@@ -100,4 +105,6 @@ def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, size
     last = len(machine.levels) - 1
     level = next((n for n, x in enumerate(machine.levels) if n and total <= x.bytes), last)
     memory = machine.levels[level].cycles(total, 0.0) / (1 if level == last else machine.units)
-    return Cost(max(work, memory) + LIBRARY_CALL, {"FMA": work * machine.units}, {machine.levels[level].name: float(total)}, LIBRARY_CALL)
+    parts = {"arithmetic": work, "memory" if level == last else "caches": memory}
+    moved = {machine.levels[level].name: float(total)}
+    return Cost(max(work, memory) + LIBRARY_CALL, {"FMA": work * machine.units}, moved, LIBRARY_CALL, parts)

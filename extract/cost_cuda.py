@@ -75,7 +75,7 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     slowest = max(times.values())
     rest = 0.1 * (sum(times.values()) - slowest)
     per_unit = {name: cycles / busy for name, cycles in tally.units.items()}
-    return Cost(slowest + rest + overhead, per_unit, {"L1": moved, "memory": far}, overhead)
+    return Cost(slowest + rest + overhead, per_unit, {"L1": moved, "memory": far}, overhead, times)
 
 
 class _Walker:

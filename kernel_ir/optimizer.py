@@ -75,6 +75,7 @@ class Result:
     notes: tuple[str, ...] = ()
     budget: ErrorBudget | None = None
     refused: tuple[Refusal, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
     _compiled: "list[Compiled]" = field(default_factory=list["Compiled"], repr=False, compare=False)
 
     @property
@@ -281,7 +282,9 @@ def optimize(
     plan, least = min([(plan, least), *costing.all(best)], key=lambda pair: pair[1].cycles)
     notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
     refused = tuple(trial.refusals)
-    result = Result(kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused)
+    result = Result(
+        kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused, sizes=extents
+    )
     if tune <= 1:
         return result
     return _tuned(result, costing, {k: rules for k, rules in made_by.items() if trial.passes(k, rules)}, tune, seed)

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from extract.floor import Floor, floor
+from extract.machine import load_machine
 from kernel_ir.explain import is_cheap, rules_of_chain
 from kernel_ir.fastmath import flags_text
 from rewrites.chain import ChainError
@@ -95,11 +97,38 @@ def _error_lines(result: "Result") -> list[str]:
 
 
 def cost_lines(result: "Result") -> list[str]:
-    """Where the cycles go: by unit, by memory level, in starting launches."""
-    cost = result.cost
-    busy = [f"{unit}: {cycles:.4g} cycles" for unit, cycles in sorted(cost.arithmetic.items(), key=lambda item: -item[1])]
+    """Where the cycles go: by unit, by memory level, in what runs at the same time; what bounds them, and the floor beside them."""
+    cost, least = result.cost, floor_of(result)
+    busy = [f"{unit}: {cycles:.4g} cycles" for unit, cycles in sorted(cost.arithmetic.items(), key=lambda item: -item[1]) if cycles]
     moved = [f"{level}: {count:.4g} bytes" for level, count in cost.bytes.items() if count]
-    return [*busy, *moved, f"starting launches: {cost.overhead:.4g} cycles", f"in all: {cost.cycles:.4g} cycles"]
+    at_once = ", ".join(f"{name} {cycles:.4g}" for name, cycles in cost.parts.items() if cycles)
+    return [
+        *busy,
+        *moved,
+        *([f"at the same time: {at_once} cycles"] if at_once else []),
+        f"starting launches: {cost.overhead:.4g} cycles",
+        f"in all: {cost.cycles:.4g} cycles, bound by {cost.bound}",
+        f"floor: {least.moving:.4g} cycles for {least.bytes:.4g} bytes once from {least.level}, {least.arithmetic:.4g} for the arithmetic "
+        + f"at full rate: predicted is {cost.cycles / max(least.cycles, 1e-9):.2f}× the larger",
+    ]
+
+
+def floor_of(result: "Result") -> Floor:
+    """The time that no schedule of the result can beat."""
+    return floor(result.plan, result.cost, load_machine(result.target.machine), result.sizes)
+
+
+def _cost_json(result: "Result") -> dict[str, Any]:
+    least = floor_of(result)
+    cost = result.cost
+    return {
+        "units": dict(cost.arithmetic),
+        "bytes": dict(cost.bytes),
+        "parts": dict(cost.parts),
+        "launches": cost.overhead,
+        "bound": cost.bound,
+        "floor": {**asdict(least), "cycles": least.cycles},
+    }
 
 
 def _cycles(result: "Result") -> str:
@@ -125,6 +154,7 @@ def result_json(result: "Result", explain: bool = False) -> dict[str, Any]:
         "changed": result.kernel != result.original,
         "cycles": result.cycles,
         "baseline_cycles": result.baseline_cycles,
+        "cost": _cost_json(result),
         "rules": list(names),
         "rules_from": where,
         "candidates": [{"cycles": cycles, "text": str(kernel)} for kernel, cycles in result.candidates],
