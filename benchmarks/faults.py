@@ -6,7 +6,8 @@ A fault is one change to the plan or source of one schedule of one kernel: a bar
 wide access slipped off its alignment, a buffer taken for another, an update that is no longer atomic. Caught means that the run raised
 SimtError, or that its result differs from the reference evaluator's, under one of two orders of the threads. A fault that is not caught
 is called equivalent only where that is proved: its module is the same text, or its kernels are the same PTX and the host's side the
-same text. All others are misses, and are listed. Kernels already in OUT are not run again.
+same text, or a proof of its kind is written down below (`PROVED`). All others are misses, and are listed. Kernels already in OUT are
+not run again.
 """
 
 import argparse
@@ -185,13 +186,54 @@ def caught(fault: Fault, kernel: Kernel, values: Mapping[str, Any], sizes: Mappi
     return ""
 
 
-def equivalent(fault: Fault, plan: Plan) -> bool:
-    """Whether the fault is proved to change nothing: the compiler makes the same PTX of it, and the host runs the same text."""
+PROVED: tuple[tuple[str, str, str], ...] = (
+    (
+        "bound slipped",
+        r"(row_block|column_block)\d* < hi \+ 1",
+        "a block past the last has no points: they start at side * ceil(extent / side) >= extent, and code tests each against the extent",
+    ),
+    (
+        "bound slipped",
+        r"\bblock < hi \+ 1",
+        "a block past the last has no terms, since blocks * ceil(n / blocks) >= n, and adds zeros (-0.0 for floats), which changes nothing",
+    ),
+)
+"""Faults without effect: their kind, a pattern of where they are, and the proof."""
+
+
+def equivalent(fault: Fault, plan: Plan) -> str:
+    """The proof that the fault changes nothing; empty where there is none.
+
+    Either one of `PROVED`; or the host runs the same text, but for which width of index it takes (both give the same results), and the
+    kernels are the same text or the same PTX. Texts are compared after `(n + 1) // w` is made `n // w` where a guard demands that w, at
+    least 2, divides n: n = w * q gives (w * q + 1) // w = q.
+    """
+    for kind, where, proof in PROVED:
+        if fault.kind == kind and re.search(where, fault.where):
+            return proof
     right, wrong = CudaOnCpu(plan), CudaOnCpu(fault.plan)
     if fault.source:
         wrong._emitted = type(wrong._emitted)(fault.source, wrong._emitted.signatures)
-    host = [run.source.partition("narrow, wide = kernels")[2] for run in (right, wrong)]
-    return host[0] == host[1] and (right.source == wrong.source or right.ptx == wrong.ptx)
+    texts = [_settled(run.source) for run in (right, wrong)]
+    if texts[0] == texts[1]:
+        return "the same source"
+    host = [text.partition("narrow, wide = kernels")[2] for text in texts]
+    return "the same PTX" if host[0] == host[1] and right.ptx == wrong.ptx else ""
+
+
+def _settled(source: str) -> str:
+    """The source without the line that chooses the width of indices, and with quotients that its guards settle made plain."""
+    source = re.sub(r"^    index, \(.*\n", "", source, flags=re.MULTILINE)
+
+    known = set(re.findall(r"(\w+ % \d+) == 0", source))
+
+    def quotient(match: re.Match[str]) -> str:
+        size, width = match["size"], match["width"]
+        plain = f"index({size} // index({width}))" if match[0].startswith("index") else f"{size} // {width}"
+        return plain if f"{size} % {width}" in known else match[0]
+
+    source = re.sub(r"index\(index\((?P<size>\w+) \+ index\(1\)\) // index\((?P<width>\d+)\)\)", quotient, source)
+    return re.sub(r"max\(0, \((?P<size>\w+) \+ 1\)\) // (?P<width>\d+)", quotient, source)
 
 
 def extents(plan: Plan) -> dict[str, int]:
@@ -274,8 +316,8 @@ def main() -> None:
             continue
         done += [_tried(kernel, plan, arguments.limit) for plan in plans]
         if arguments.json:
-            arguments.json.write_text(json.dumps(_summary(done, arguments.limit), indent=1) + "\n", encoding="utf-8")
-    summary = _summary(done, arguments.limit)
+            arguments.json.write_text(json.dumps(summary_of(done), indent=1) + "\n", encoding="utf-8")
+    summary = summary_of(done)
     table = Table("fault", "seeded", *HOW)
     for kind, count in summary["kinds"].items():
         table.add_row(kind, str(sum(count.values())), *(str(count.get(how, 0)) for how in HOW))
@@ -298,16 +340,27 @@ def _tried(kernel: Kernel, plan: Plan, limit: int) -> dict[str, Any]:
     expected = outputs_of_reference(kernel, values, sizes)
     counts: dict[str, Counter[str]] = {}
     missed: list[str] = []
+    proofs: dict[str, str] = {}
     for fault in _spread(list(faults(plan)), limit):
-        how = caught(fault, kernel, values, sizes, expected) or ("equivalent" if equivalent(fault, plan) else "missed")
+        how = caught(fault, kernel, values, sizes, expected)
+        told = f"{fault.kind}: {fault.where}"
+        if not how and (proof := equivalent(fault, plan)):
+            how, proofs[told] = "equivalent", proof
+        elif not how:
+            how = "missed"
+            missed.append(told)
         counts.setdefault(fault.kind, Counter())[how] += 1
-        if how == "missed":
-            missed.append(f"{fault.kind}: {fault.where}")
-    schedule = " ".join(f"{key}={value}" for key, value in plan.schedule)
-    return {"kernel": kernel.name, "schedule": schedule, "kinds": {k: dict(c) for k, c in counts.items()}, "missed": missed}
+    kinds = {k: dict(c) for k, c in counts.items()}
+    return {"kernel": kernel.name, "schedule": schedule_text(plan), "limit": limit, "kinds": kinds, "missed": missed, "equivalent": proofs}
 
 
-def _summary(done: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+def schedule_text(plan: Plan) -> str:
+    """The choices that made a plan, in one line."""
+    return " ".join(f"{key}={value}" for key, value in plan.schedule)
+
+
+def summary_of(done: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts over all schedules, and these."""
     kinds: dict[str, Counter[str]] = {}
     for one in done:
         for kind, count in one["kinds"].items():
@@ -315,7 +368,7 @@ def _summary(done: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     seeded = sum(c.total() - c["equivalent"] for c in kinds.values())
     caught = seeded - sum(c["missed"] for c in kinds.values())
     return {
-        "limit": limit, "seeded": seeded, "caught": caught, "share": caught / max(1, seeded),
+        "seeded": seeded, "caught": caught, "share": caught / max(1, seeded),
         "equivalent": sum(c["equivalent"] for c in kinds.values()),
         "kinds": {k: {how: c[how] for how in HOW if c[how]} for k, c in kinds.items()}, "schedules": done,
     }  # fmt: skip
