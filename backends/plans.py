@@ -12,11 +12,18 @@ from kernel_ir.plan import Plan
 
 
 def plans(
-    kernel: Kernel, place: Target, machine: Machine, sizes: Mapping[str, int], licence: Flags, layouts: Sequence[Layouts] = ()
+    kernel: Kernel,
+    place: Target,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    licence: Flags,
+    layouts: Sequence[Layouts] = (),
+    every: bool = False,
 ) -> tuple[Plan, ...]:
     """Every plan worth costing, in a fixed order. NumPy has no schedule of its own: it is costed as the CPU's loops.
 
-    `layouts`: how arrays lie, each of these ways in turn (C order, where there is none).
+    `layouts`: how arrays lie, each of these ways in turn (C order, where there is none). `every`: whether plans that do not pay at these
+    sizes are among them, for a schedule that may have been made for others.
     """
     if place.backend in ("cpu", "numpy"):
         from extract import schedule_cpu
@@ -25,8 +32,8 @@ def plans(
     from extract.schedule_cuda import cuda_plans
 
     flags = frozenset(map(str, licence))
-    every = layouts or (rows_of(kernel),)
-    return tuple(replace(plan, fast_math=flags) for laid in every for plan in cuda_plans(kernel, place.name, sizes, laid))
+    ways = layouts or (rows_of(kernel),)
+    return tuple(replace(plan, fast_math=flags) for laid in ways for plan in cuda_plans(kernel, place.name, sizes, laid, every))
 
 
 def layouts(

@@ -27,8 +27,8 @@ LONG: Final = 4096
 """Results from which on runs are worth their launches."""
 
 
-def scanned(kernel: Kernel, sizes: Mapping[str, int], names: Names) -> Kernel | None:
-    """The kernel with its long running reductions by runs; None where it has none. `sizes`: the extents to expect."""
+def scanned(kernel: Kernel, sizes: Mapping[str, int] | None, names: Names) -> Kernel | None:
+    """The kernel with its long running reductions by runs; None where it has none. `sizes`: extents to expect, None to ask none."""
     temps: list[Param] = []
     body: list[Stmt] = []
     for stmt in kernel.body:
@@ -45,7 +45,7 @@ def scanned(kernel: Kernel, sizes: Mapping[str, int], names: Names) -> Kernel | 
     return replace(kernel, body=tuple(body), temps=(*kernel.temps, *temps)) if temps else None
 
 
-def _row(r: Reduce, stmt: Assign, sizes: Mapping[str, int]) -> Binder | None:
+def _row(r: Reduce, stmt: Assign, sizes: Mapping[str, int] | None) -> Binder | None:
     """The loop that the reduction's end runs along, from 0; None where the reduction is no long running one."""
     if (
         REDUCTIONS[r.kind].combine is None
@@ -58,7 +58,7 @@ def _row(r: Reduce, stmt: Assign, sizes: Mapping[str, int]) -> Binder | None:
         i = IndexRef(row.index)
         ends = (i, Call("add", (i, const(1, I64)), I64))
         alone = row.index not in free(r.bodies[0]) and not free(row.hi)
-        if alone and b.lo == row.lo == const(0, I64) and b.hi in ends and extent_of(row, sizes) >= LONG:
+        if alone and b.lo == row.lo == const(0, I64) and b.hi in ends and (sizes is None or extent_of(row, sizes) >= LONG):
             return row
     return None
 

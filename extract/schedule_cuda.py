@@ -66,11 +66,12 @@ RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
 
 
-def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: Layouts = ()) -> tuple[Plan, ...]:
+def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: Layouts = (), every: bool = False) -> tuple[Plan, ...]:
     """Every schedule of `kernel` that is worth costing for a GPU, in a fixed order, each once.
 
     `sizes` are the extents to expect (1024 where absent): they choose the threads of a block, and never what is correct. `layouts` are
-    orders of dimensions, for arrays that do not lie in C order.
+    orders of dimensions, for arrays that do not lie in C order. `every`: whether to split reductions though they are too short for it
+    to pay, so that a schedule made for other sizes is among the plans.
     """
     plans: dict[tuple[Step, ...], Plan] = {}
 
@@ -90,12 +91,12 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
                     offer(_with_neighbours(plan, width))
                 offer(_with(plan, ("scatter", "shared"), _private))
                 offer(_with(plan, ("staging", "squares"), staged))
-        runs = scanned(kernel, sizes, _all_names(kernel))
+        runs = scanned(kernel, None if every else sizes, _all_names(kernel))
         if runs is not None:
             schedule = (("fusion", fusion), ("map", MAPPINGS[0]), ("products", "plain"), ("scan", "runs"))
-            offer(_plan(kernel, runs, grouping(runs, fusion), target, MAPPINGS[0], None, sizes, schedule))
+            offer(_plan(kernel, runs, grouping(runs, fusion), target, MAPPINGS[0], None, sizes, schedule, layouts))
         for parts in PARTS:
-            halves = split(kernel, parts, sizes, _all_names(kernel))
+            halves = split(kernel, parts, None if every else sizes, _all_names(kernel))
             if halves is not None:
                 schedule = (("fusion", fusion), ("map", "block"), ("products", "plain"), ("parts", str(parts)))
                 plan = _plan(kernel, halves, grouping(halves, fusion), target, "block", None, sizes, schedule, layouts)

@@ -25,14 +25,14 @@ _MANY: Final = 1 << 16
 """Partial results beyond which the grid would be full without a split."""
 
 
-def split(kernel: Kernel, parts: int, sizes: Mapping[str, int], names: Names) -> Kernel | None:
-    """The kernel with its long reductions in parts; None where there is none. `sizes`: the extents to expect."""
+def split(kernel: Kernel, parts: int, sizes: Mapping[str, int] | None, names: Names) -> Kernel | None:
+    """The kernel with its long reductions in parts; None where there is none. `sizes`: extents to expect, None to ask none."""
     temps: list[Param] = []
     body = _statements(kernel.body, parts, sizes, names, temps)
     return replace(kernel, body=body, temps=(*kernel.temps, *temps)) if temps else None
 
 
-def _statements(body: tuple[Stmt, ...], parts: int, sizes: Mapping[str, int], names: Names, temps: list[Param]) -> tuple[Stmt, ...]:
+def _statements(body: tuple[Stmt, ...], parts: int, sizes: Mapping[str, int] | None, names: Names, temps: list[Param]) -> tuple[Stmt, ...]:
     result: list[Stmt] = []
     for stmt in body:
         if isinstance(stmt, Repeat):
@@ -49,7 +49,7 @@ def _statements(body: tuple[Stmt, ...], parts: int, sizes: Mapping[str, int], na
     return tuple(result)
 
 
-def _worth(r: Reduce, stmt: Assign, parts: int, sizes: Mapping[str, int]) -> bool:
+def _worth(r: Reduce, stmt: Assign, parts: int, sizes: Mapping[str, int] | None) -> bool:
     if (
         REDUCTIONS[r.kind].combine is None
         or len(r.binders) != 1
@@ -63,8 +63,8 @@ def _worth(r: Reduce, stmt: Assign, parts: int, sizes: Mapping[str, int]) -> boo
     for outer in _outer(r, stmt):
         if free(outer.lo) | free(outer.hi):
             return False
-        results *= extent_of(outer, sizes)
-    return extent_of(b, sizes) >= parts * _LONG and results * parts <= _MANY
+        results *= 1 if sizes is None else extent_of(outer, sizes)
+    return sizes is None or (extent_of(b, sizes) >= parts * _LONG and results * parts <= _MANY)
 
 
 def _outer(r: Reduce, stmt: Assign) -> tuple[Binder, ...]:

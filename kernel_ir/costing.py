@@ -71,7 +71,7 @@ class Costing:
         return [(plan, cost(plan, self.machine, self.extents)) for plan in found]
 
     def _plans(self, kernel: Kernel, laid: Iterable[Layouts]) -> list[Plan]:
-        found = plans(kernel, self.place, self.machine, self.extents, self.licence, tuple(laid))
+        found = plans(kernel, self.place, self.machine, self.extents, self.licence, tuple(laid), self.schedule is not None)
         return [replace(plan, packed=self.packed) for plan in found] if self.packed else list(found)
 
 

@@ -33,6 +33,20 @@ def test_a_record_makes_the_same_plan_again(name: str, target: str) -> None:
     assert again.record == result.record
 
 
+@pytest.mark.parametrize(
+    ("name", "choice"), [("cumsum", "scan"), ("histogram", "scatter"), ("transpose_add", "staging"), ("total", "parts")]
+)
+def test_a_record_made_for_large_sizes_holds_for_others(name: str, choice: str) -> None:
+    found = {k.name: k for path in KERNELS.glob("*.kir") for k in kir.parse_file(path).values()}
+    kernel = found.get(name) or kir.parse("kernel total(x: f32[N]) -> (s: f32) { s = sum(i: x[i] * x[i]) }")[name]
+    large = {size: 1024 if size == "B" else 1 << (12 if name == "transpose_add" else 24) for size in kernel.sizes}
+    result = kir.optimize(kernel, target="cuda:sm_80", sizes=large)
+    assert choice in {c.key for c in result.schedule.choices}
+    module = kir.parse(result.record)
+    again = kir.optimize(module[name], target="cuda:sm_80", schedule=module.schedule(name, "cuda:sm_80"))
+    assert again.plan.schedule == result.plan.schedule
+
+
 def test_a_pinned_choice_is_kept_though_another_is_cheaper() -> None:
     kernel = kir.parse(PRODUCT)["m"]
     free = kir.optimize(kernel, target="cpu", sizes={"M": 1024, "N": 1024, "K": 1024})
