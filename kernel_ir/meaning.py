@@ -65,7 +65,8 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     """`a * b + c`, rounded once.
 
     For f32 the product is exact in float64; the sum is made odd-rounded first (Boldo and Melquiond 2008), so that the
-    second rounding cannot double-round. For f64, exact rational arithmetic element by element: slow and right.
+    second rounding cannot double-round. For f64, sums without error where they settle the rounding, else exact rational arithmetic
+    element by element: slow and right.
     """
     a, b, c = np.broadcast_arrays(np.asarray(a), np.asarray(b), np.asarray(c))
     with np.errstate(all="ignore"):
@@ -79,7 +80,37 @@ def fma(a: Array, b: Array, c: Array) -> Array:
             away = np.where((error > 0) == (total > 0), 1, -1)
             odd = np.where((error != 0) & np.isfinite(total) & (bits % 2 == 0), bits + away, bits)
             return odd.view(np.float64).astype(np.float32)
-        return np.vectorize(_fma_exact, otypes=[np.float64])(a, b, c) if a.size else np.empty(a.shape)
+        result, sure = _fma_settled(a, b, c)
+        if not np.all(sure):
+            result[~sure] = [_fma_exact(*each) for each in zip(a[~sure].tolist(), b[~sure].tolist(), c[~sure].tolist(), strict=True)]
+        return result
+
+
+def _fma_settled(a: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    """`a * b + c` of float64 in one rounding, and where that is sure: the product and the sums as pairs whose total is exact (Dekker
+    1971), and the last error either nothing or too small to move the result over the middle between two floats."""
+    product, low = _product_and_error(a, b)
+    total, rest = _sum_and_error(product, c)
+    small, lost = _sum_and_error(rest, low)
+    result, off = _sum_and_error(total, small)
+    within = np.ones(result.shape, bool)
+    for x in (a, b):
+        within &= (x == 0.0) | ((np.abs(x) > 1e-140) & (np.abs(x) < 1e140))
+    within &= (np.abs(c) < 1e290) & (result != 0.0)  # the sign of a zero sum follows from the signs of its terms
+    settled = (lost == 0.0) | (np.abs(off) + 2.0 * np.abs(lost) < 0.25 * np.spacing(np.abs(result)))
+    return np.array(result), np.asarray(within & settled)
+
+
+def _sum_and_error(a: Array, b: Array) -> tuple[Array, Array]:
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
+
+
+def _product_and_error(a: Array, b: Array) -> tuple[Array, Array]:
+    product = a * b
+    (ah, al), (bh, bl) = ((high := (134217729.0 * x) - (134217729.0 * x - x), x - high) for x in (a, b))
+    return product, ((ah * bh - product) + ah * bl + al * bh) + al * bl
 
 
 def _fma_exact(a: float, b: float, c: float) -> float:

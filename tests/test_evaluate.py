@@ -308,3 +308,24 @@ def test_lanes_of_an_expression() -> None:
     e = Reduce("sum", (Binder("j", const(0, I64), const(3, I64)),), (Call("mul", (x, Load("a", (j,), F64)), F64),), F64)
     value = evaluate_expr(e, {"x": np.array([[1.0, 2.0]])}, arrays={"a": (A, F64)})
     assert value.tolist() == [[6.0, 12.0]]
+
+
+def test_fma_of_f64_is_rounded_once() -> None:
+    """What sums without error settle is what rational arithmetic gives, near ties, cancellation and the ends of the range as well."""
+    from fractions import Fraction
+
+    from kernel_ir.meaning import fma
+
+    rng = np.random.default_rng(0)
+    a, b, c = rng.standard_normal((3, 3000))
+    near = 1.0 + rng.integers(0, 2**26, (2, 3000)) * 2.0**-26
+    cases = [
+        (a, b, c),
+        (a, b, -a * b),
+        (a, b, -a * b * (1.0 + 2.0**-52)),
+        (near[0], near[1], np.ldexp(rng.choice([-1.0, 1.0, 0.5, 3.0], 3000), rng.integers(-60, 56, 3000))),
+        tuple(np.ldexp(x, rng.integers(-1070, 340, 3000)) for x in (a, b, c)),
+    ]
+    for x, y, z in cases:
+        wanted = [float(Fraction(p) * Fraction(q) + Fraction(r)) for p, q, r in zip(x.tolist(), y.tolist(), z.tolist(), strict=True)]
+        assert np.array_equal(fma(x, y, z), wanted)
