@@ -37,7 +37,7 @@ NPBENCH_KERNELS: Final = Path(__file__).resolve().parent / "npbench.kir"
 VARIANTS: Final = ("exact", "written")
 BUSY: Final = 0.1
 """Cores in use by others from which on the times are doubtful: a parallel loop waits for the thread that lost its core."""
-DEFAULT: Final = (*VARIANTS, "numba", "numpy", "jax", "torch")
+DEFAULT: Final = (*VARIANTS, *PEERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,9 +6,11 @@ Those of JAX and torch exist where the libraries are installed.
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +95,7 @@ def torch(signature: Signature, compiled: bool = False) -> Contender:
     function = function_of("torch_peers", signature)
     library: Any = importlib.import_module("torch")
     if compiled:
-        function = library.compile(function, dynamic=False)
+        function = _torch_compiled(library, function)
 
     def bind(inputs: Inputs) -> Bound:
         own = {name: _tensor(library, value, copy=name in signature.inout) for name, value in inputs.items()}
@@ -109,6 +111,14 @@ def torch(signature: Signature, compiled: bool = False) -> Contender:
         return Bound(call, results)
 
     return bind
+
+
+def _torch_compiled(library: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled for its shapes; of one that repeats a step, the step alone: torch.compile would write out every one."""
+    repeated = inspect.signature(function).parameters.get("step")
+    if repeated is None:
+        return library.compile(function, dynamic=False)
+    return partial(function, step=library.compile(repeated.default, dynamic=False))
 
 
 PEERS: dict[str, Callable[[Signature], Contender]] = {

@@ -41,10 +41,14 @@ def haversine(lat1, lon1, lat2, lon2, radius):
     return 2.0 * radius * torch.asin(torch.sqrt(u * u + torch.cos(lat1) * torch.cos(lat2) * w * w))
 
 
-def jacobi2d(a, b, steps):
+def jacobi_step(a, b):
+    b[1:-1, 1:-1] = 0.2 * (a[1:-1, 1:-1] + a[1:-1, :-2] + a[1:-1, 2:] + a[2:, 1:-1] + a[:-2, 1:-1])
+    a[1:-1, 1:-1] = 0.2 * (b[1:-1, 1:-1] + b[1:-1, :-2] + b[1:-1, 2:] + b[2:, 1:-1] + b[:-2, 1:-1])
+
+
+def jacobi2d(a, b, steps, step=jacobi_step):
     for _ in range(steps):
-        b[1:-1, 1:-1] = 0.2 * (a[1:-1, 1:-1] + a[1:-1, :-2] + a[1:-1, 2:] + a[2:, 1:-1] + a[:-2, 1:-1])
-        a[1:-1, 1:-1] = 0.2 * (b[1:-1, 1:-1] + b[1:-1, :-2] + b[1:-1, 2:] + b[2:, 1:-1] + b[:-2, 1:-1])
+        step(a, b)
 
 
 def blur(x):
