@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from kernel_ir.errors import RuleError
-from rewrites.prove_verdict import CHECKER, Verdict
+from kernel_ir.ops import OPS
+from rewrites.pattern import Apply, subpatterns
+from rewrites.prove_verdict import CHECKER, FUNCTIONS_CHECKER, Verdict
 from rewrites.rule import Rule
 
 _PROVED: Final[set[str]] = set()
@@ -36,6 +38,12 @@ class Certificate:
         return other is not None and asdict(self) | {"seconds": 0} == asdict(other) | {"seconds": 0}
 
 
+def version(rule: Rule) -> int:
+    """The version of the checker that the rule must have been proved by: the last that came to refuse anything of its kind."""
+    ops = {p.op for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Apply)}
+    return FUNCTIONS_CHECKER if rule.within or any(op == "fma" or OPS[op].ulp > 0 for op in ops) else CHECKER
+
+
 def key(rule: Rule) -> str:
     """A digest of all that a proof of the rule depends on.
 
@@ -47,7 +55,7 @@ def key(rule: Rule) -> str:
     text = rule.text.partition(":")[2]  # a new name is no new rule
     needs = sorted(map(str, rule.needs))
     typed = repr((text, rule.lhs, rule.rhs, rule.both, rule.types, rule.guards, needs, rule.within))
-    return sha256(f"{CHECKER} {typed}".encode()).hexdigest()[:20]
+    return sha256(f"{version(rule)} {typed}".encode()).hexdigest()[:20]
 
 
 def certificate(rule: Rule, verdict: Verdict, seconds: float) -> Certificate:

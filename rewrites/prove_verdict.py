@@ -9,6 +9,8 @@ from kernel_ir.fastmath import Flag
 
 CHECKER: Final = 2
 """The checker's version: raise it when it comes to refuse what it accepted, and every certificate is void."""
+FUNCTIONS_CHECKER: Final = 3
+"""Its version for rules with functions, fma or a stated error: raise it alone where only these are concerned."""
 
 EXCLUSIONS: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
 """Flags that rule out values, and license no algebra."""
