@@ -88,6 +88,7 @@ class _Walker:
         self.buffers: dict[str, Buffer] = {b.name: b for b in plan.buffers}
         self.shared: dict[str, Buffer] = {}
         self.orders = {b.name: b.order for b in plan.buffers}
+        self.contract = "contract" in plan.fast_math
         self.tally = _Tally()
         self.arrays: set[str] = set()
         self.extents: dict[str, int] = {}
@@ -124,6 +125,7 @@ class _Walker:
             case _:
                 self.blocks, runs = points * WARP / threads, points * WARP
         self.team = {LoopKind.BLOCK: threads, LoopKind.WARP: WARP}.get(kind, 1)
+        self.tally.unit("address", runs / self.step * self.machine.extra.get("prologue_ops", 0.0) * self._i32())
         self._nodes(nodes, runs, float(self.step))
         return self.tally
 
@@ -250,6 +252,7 @@ class _Walker:
         self.tally.chain += each * steps * self.machine.extra["near_latency"]
 
     def _expression(self, e: Expr, runs: float, each: float, seen: set[Expr]) -> None:
+        fused = {y for x in subtrees(e) for y in _product_of(x)} if self.contract else frozenset[Expr]()
         for x in subtrees(e):
             if x in seen:
                 continue
@@ -264,6 +267,10 @@ class _Walker:
                 case Call("powi", (base, Const() as n)):
                     products = max(1, abs(int(n.value)).bit_length() + bin(abs(int(n.value))).count("1") - 2)
                     self._op("mul", base.dtype, runs * products, each * products)
+                case Call("mul") if x in fused:
+                    pass  # of a fused product and sum, which counts as the sum
+                case Call("min" | "max") if x.dtype.is_float:
+                    self._op(x.op, x.dtype, 3 * runs, each)  # a NaN goes through: compare and select besides
                 case Call():
                     index = x.dtype is I64 and all(not isinstance(y, Load | Local) for y in subtrees(x))
                     self._op(x.op, I32 if index else _dtype(x), runs, each)
@@ -282,6 +289,7 @@ class _Walker:
         if array not in self.buffers:
             if array in self.shared:
                 self.tally.unit("address", runs * ADDRESS_OPS * self._i32())
+                self.tally.unit("access", runs * self._i32())
                 self.tally.sectors += runs / WARP * self.shared[array].dtype.itemsize
                 self.tally.chain += each / IN_FLIGHT * self.machine.extra["near_latency"]
             return
@@ -292,7 +300,8 @@ class _Walker:
         how = stride(array, indices, self.lane, self.orders) if self.lane else Stride.NONE
         # One instruction for all neighbours of a thread: they lie side by side, or are one element.
         at_once = self.step if wide or how is Stride.NONE else 1
-        self.tally.unit("address", runs / at_once * ADDRESS_OPS * self._i32())
+        self.tally.unit("address", runs / at_once * self.machine.extra.get("address_ops", ADDRESS_OPS) * self._i32())
+        self.tally.unit("access", runs / at_once * self._i32())
         whole = float(buffer.dtype.itemsize)
         for extent in buffer.shape:
             whole *= max(0, number(extent, self.sizes))
@@ -355,6 +364,15 @@ def _within_warp(e: Expr, lane: str) -> Expr:
             return replace(e, args=tuple(_within_warp(a, lane) for a in e.args))
         case _:
             return e
+
+
+def _product_of(e: Expr) -> tuple[Expr, ...]:
+    """The product that a sum or difference of floats is fused with, where that is licensed."""
+    match e:
+        case Call("add" | "sub", args) if e.dtype.is_float:
+            return tuple(x for x in args if isinstance(x, Call) and x.op == "mul")[:1]
+        case _:
+            return ()
 
 
 _LONG: Final = (Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG, Unit.IDIV)
