@@ -1,133 +1,101 @@
-"""Turns kernels without loops into a comparison, without a GPU: instructions by unit as the model counts them and as ptxas makes them.
+"""Turns a dozen kernels' CUDA schedules into figures of their machine code, for sm_80 and sm_90, without a GPU.
 
-    python benchmarks/sass.py [--json benchmarks/results/sass.json] [--functions]
+    python benchmarks/sass.py [-k NAME …] [--json OUT]
 
-Only code that runs from its first to its last instruction is compared: there the instructions of the file are those that a thread runs.
-`float` is arithmetic, comparison and selection of floats and special functions; `memory` loads and stores; `integer` everything else but
-ends and branches. `--functions` counts what each function takes, from which the machine files' `functions` are made.
+Registers, stack and spills are what the assembler says; instructions are counted in the code that it makes, by opcode, and those that
+move 128 bits by their full names. `tests/test_cuda_gates.py` holds the compiler to the figures in `results/sass.json`.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rich.console import Console
+from rich.table import Table
+
 from backends.cuda import build
-from backends.cuda_compile import sass
-from extract.cost import cost
-from extract.machine import Machine, load_machine
+from backends.cuda_compile import instruction_counts, sass
 from extract.schedule_cuda import cuda_plans
-from kernel_ir.nodes import Kernel
-from kernel_ir.parser import parse
+from kernel_ir.parser import parse_file
 from kernel_ir.plan import Plan
 
-ARCHITECTURES: Final = ("sm_80", "sm_90")
-SIZE: Final = 1 << 24
-FLOAT: Final = frozenset({"FADD", "FMUL", "FFMA", "FSETP", "FSEL", "FMNMX", "MUFU", "FCHK", "DADD", "DMUL", "DFMA", "DSETP", "F2F", "FRND"})
-MEMORY: Final = frozenset({"LDG", "STG", "LDS", "STS"})
-CONTROL: Final = frozenset({"EXIT", "BRA", "NOP", "BSSY", "BSYNC", "CALL", "RET"})
-FUNCTIONS: Final = ("exp", "exp2", "log", "log2", "erf", "tanh", "rsqrt", "cosh", "expm1", "log1p", "cbrt", "sinh", "asin", "acos", "atan")
-BODIES: Final = {
-    "add": "x[i] + y[i]",
-    "axpy": "a * x[i] + y[i]",
-    "cubic": "((a * x[i] + b) * x[i] + a) * x[i] + b",
-    "clamp": "min(max(x[i], a), b) * x[i] + y[i]",
-    "pick": "a * x[i] + b if x[i] < y[i] else y[i] * b",
-    "mean": "(x[i] + y[i] + z[i]) * a",
-    "norm": "x[i] * x[i] + y[i] * y[i] + z[i] * z[i]",
-    "decay": "exp(a * x[i]) * y[i]",
-    "gauss": "exp(-(x[i] * x[i])) * a + exp(-(y[i] * y[i])) * b",
-    "gelu": "0.5 * x[i] * (1.0 + erf(x[i] * 0.70710678))",
-    "logs": "log(x[i]) * a + log(y[i]) * b",
-    "softplus": "log(1.0 + exp(x[i]))",
-    "squash": "tanh(a * x[i] + y[i])",
-    "scale": "x[i] * rsqrt(y[i] + a)",
+KERNELS: Final = Path(__file__).resolve().parents[1] / "examples" / "kernels"
+RESULTS: Final = Path(__file__).resolve().parent / "results" / "sass.json"
+MACHINES: Final = ("sm_80", "sm_90")
+SCHEDULES: Final[dict[str, str]] = {
+    "saxpy": "most nearest plain 4",
+    "gelu": "most nearest plain 4",
+    "silu_and_mul": "most nearest plain 8",
+    "polynomial": "most nearest plain 2",
+    "black_scholes": "most nearest plain 2",
+    "rgb_to_gray": "most nearest plain 4",
+    "gather_rows": "most nearest plain 4",
+    "transpose_add": "most nearest plain squares",
+    "jacobi2d": "most nearest plain squares",
+    "softmax": "most nearest plain 4",
+    "layernorm": "most block plain 4",
+    "fused_add_rmsnorm": "most block plain 8",
+    "merge_attn_states": "most nearest plain 8",
+    "cross_entropy": "most block plain 512 4",
+    "histogram": "most nearest plain shared",
+    "matmul": "most nearest tile128",
 }
-"""Bodies of kernels over three f32 arrays and two scalars."""
+"""The schedule of each kernel, as its choices in order."""
+LARGE: Final = 1 << 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", metavar="FILE", type=Path)
-    parser.add_argument("--functions", action="store_true", help="count what each function takes")
-    arguments = parser.parse_args(argv)
-    rows: list[dict[str, Any]] = []
-    for name in ARCHITECTURES:
-        machine = load_machine(name)
-        if arguments.functions:
-            for function in FUNCTIONS:
-                print(name, function, function_instructions(function, name))
-            continue
-        for body in BODIES:
-            rows.append(compared(body, machine))
-            print(rows[-1])
-    if rows:
-        shares = {
-            unit: sum(abs(r["model"][unit] / max(1, r["sass"][unit]) - 1.0) <= 0.15 for r in rows) / len(rows) for unit in rows[0]["sass"]
+def planned(name: str, machine: str) -> Plan:
+    """The plan of a kernel whose figures are kept, products and sums fused."""
+    (kernel,) = (k for path in sorted(KERNELS.glob("*.kir")) for k in parse_file(path).values() if k.name == name)
+    sizes = {size: 8 if n == 0 and name == "cross_entropy" else LARGE for n, size in enumerate(kernel.sizes)}
+    found = {" ".join(how for _, how in p.schedule): p for p in cuda_plans(kernel, f"cuda:{machine}", sizes)}
+    return replace(found[SCHEDULES[name]], fast_math=frozenset({"contract"}))
+
+
+def figures(name: str, machine: str) -> dict[str, dict[str, Any]]:
+    """What is known of the machine code of each of the plan's kernels, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for function, cubin in build(planned(name, machine), f"cuda:{machine}").cubins().items():
+        code = sass(cubin.code)
+        found[function] = {
+            "registers": cubin.registers,
+            "stack": cubin.stack,
+            "spills": cubin.spill_loads + cubin.spill_stores,
+            "instructions": len(code),
+            "wide": dict(sorted(Counter(i for i in code if ".128" in i).items())),
+            "mix": instruction_counts(code),
         }
-        print("within 15 %:", {unit: f"{share:.0%}" for unit, share in shares.items()})
-        if arguments.json:
-            arguments.json.write_text(json.dumps({"within_15_percent": shares, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    return 0
-
-
-def kernel_of(body: str) -> Kernel:
-    arrays = ", ".join(f"{n}: f32[N]" for n in "xyz" if f"{n}[i]" in body)
-    text = f"kernel k({arrays}, a: f32, b: f32) -> (r: f32[N]) {{ r[i] = {body} }}"
-    return parse(text)["k"]
-
-
-def plan_of(kernel: Kernel, machine: Machine) -> Plan:
-    """The plan of one point a thread."""
-    found = cuda_plans(kernel, f"cuda:{machine.name}", {"N": SIZE})
-    plain = next(p for p in found if dict(p.schedule).get("neighbours", "1") == "1")
-    return replace(plain, fast_math=frozenset({"contract"}))
-
-
-def compared(body: str, machine: Machine) -> dict[str, Any]:
-    plan = plan_of(kernel_of(BODIES[body]), machine)
-    return {"kernel": body, "machine": machine.name, "sass": counted(plan, machine), "model": predicted(plan, machine)}
-
-
-def counted(plan: Plan, machine: Machine) -> dict[str, int]:
-    """Instructions of a thread by unit, from machine code up to its last end."""
-    (cubin,) = build(plan, f"cuda:{machine.name}").cubins().values()
-    names = [one.split(".")[0] for one in sass(cubin.code)]
-    names = names[: len(names) - names[::-1].index("EXIT")]
-    found = {"float": 0, "memory": 0, "integer": 0}
-    for one in names:
-        if one not in CONTROL:
-            found["float" if one in FLOAT else "memory" if one in MEMORY else "integer"] += 1
     return found
 
 
-def predicted(plan: Plan, machine: Machine) -> dict[str, float]:
-    """Instructions of a thread by unit, from the model's cycles."""
-    units = dict(cost(plan, machine, {"N": SIZE}).arithmetic)
-    per_thread = machine.units / SIZE * machine.lanes_bits / 32
-    integer = units.pop("address", 0.0) + units.pop("loop", 0.0)
-    accesses = units.pop("access", 0.0)
-    f32, i32 = (
-        machine.throughput[next(u for u, t in machine.throughput if t == kind and u.name == "ADD"), kind] for kind in ("f32", "i32")
-    )
-    return {
-        "float": round(sum(units.values()) * per_thread / f32, 1),
-        "memory": round(accesses * per_thread / i32, 1),
-        "integer": round(integer * per_thread / i32, 1),
-    }
+def main() -> None:
+    """Prints a row a function, and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", "--kernels", nargs="+", choices=sorted(SCHEDULES), default=list(SCHEDULES))
+    parser.add_argument("--json", metavar="OUT", type=Path)
+    arguments = parser.parse_args()
+    made = {machine: {name: figures(name, machine) for name in arguments.kernels} for machine in MACHINES}
+    table = Table("function", "machine", "registers", "stack", "spills", "instructions", "128 bits", box=None)
+    for machine, kernels in made.items():
+        for function, row in (pair for kernel in kernels.values() for pair in kernel.items()):
+            table.add_row(
+                function, machine, *(str(row[key]) for key in ("registers", "stack", "spills", "instructions")), _wide(row["wide"])
+            )
+    Console(highlight=False).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
-def function_instructions(name: str, architecture: str) -> int:
-    """Float instructions of one function."""
-    machine = load_machine(architecture)
-    with_it, without = (counted(plan_of(kernel_of(body), machine), machine) for body in (f"{name}(x[i]) + y[i]", "x[i] + y[i]"))
-    return with_it["float"] - without["float"]
+def _wide(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

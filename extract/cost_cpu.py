@@ -43,10 +43,11 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     access = sum(work.units.get(name, 0.0) for name in ("load", "store")) / cores
     compute = sum(work.units.values()) / cores - access
     overhead = machine.launch_cycles if parallel else 0.0
-    parts = (compute, access, near, memory)
-    cycles = max(parts) + (1.0 - HIDDEN) * (sum(parts) - max(parts)) + overhead
+    parts = {"arithmetic": compute, "loads and stores": access, "caches": near, "memory": memory}
+    slowest = max(parts.values())
+    cycles = slowest + (1.0 - HIDDEN) * (sum(parts.values()) - slowest) + overhead
     delivered = {level.name: t.read + t.written for level, t in zip(machine.levels, moved, strict=True)}
-    return Cost(cycles, dict(sorted(work.units.items())), delivered, overhead)
+    return Cost(cycles, dict(sorted(work.units.items())), delivered, overhead, parts)
 
 
 def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
@@ -104,4 +105,6 @@ def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, size
     last = len(machine.levels) - 1
     level = next((n for n, x in enumerate(machine.levels) if n and total <= x.bytes), last)
     memory = machine.levels[level].cycles(total, 0.0) / (1 if level == last else machine.units)
-    return Cost(max(work, memory) + LIBRARY_CALL, {"FMA": work * machine.units}, {machine.levels[level].name: float(total)}, LIBRARY_CALL)
+    parts = {"arithmetic": work, "memory" if level == last else "caches": memory}
+    moved = {machine.levels[level].name: float(total)}
+    return Cost(max(work, memory) + LIBRARY_CALL, {"FMA": work * machine.units}, moved, LIBRARY_CALL, parts)
