@@ -43,6 +43,14 @@ class _Tile:
             f"left = cuda.local.array({rows}, {kind})",
             f"right = cuda.local.array({columns}, {kind})",
         ]
+        shared = {
+            "left": (t.left, t.rows, "first_row", t.height, t.height + PAD),
+            "right": (t.right, t.columns, "first_column", t.width, t.width),
+        }
+        if t.ahead:
+            arrays += [f"{side}_next = cuda.local.array({t.depth * s[3] // (down * across)}, {kind})" for side, s in shared.items()]
+        bring = [line for side, s in shared.items() for line in self._staged(*s, side, down * across)]
+        put = [line for side, s in shared.items() for line in self._put(*s, side, down * across)] if t.ahead else []
         body = [
             f"first_row = index({self.e.name(t.row_block)} * index({t.height}))",
             f"first_column = index({self.e.name(t.column_block)} * index({t.width}))",
@@ -51,34 +59,49 @@ class _Tile:
             f"for u in range({rows * columns}):",
             f"    totals[u] = {self.zero}",
             "start = index(0)",
+            *(bring if t.ahead else ()),
             f"while start < {self.e.address(t.reduction.hi)}:",
-            *_indented(self._staged(t.left, t.rows, "first_row", t.height, t.height + PAD, f"{t.total}_left", down * across)),
-            *_indented(self._staged(t.right, t.columns, "first_column", t.width, t.width, f"{t.total}_right", down * across)),
+            *_indented(put if t.ahead else bring),
             "    cuda.syncthreads()",
+            *((f"    start = index(start + index({t.depth}))", *_indented(bring)) if t.ahead else ()),
             *_indented(self._products()),
             "    cuda.syncthreads()",
-            f"    start = index(start + index({t.depth}))",
+            *(() if t.ahead else (f"    start = index(start + index({t.depth}))",)),
             *self._results(),
         ]
         return arrays, body
 
-    def _staged(self, value: Expr, over: Binder, first: str, length: int, stride: int, shared: str, threads: int) -> list[str]:
-        """Every thread brings its share of `depth` by `length` elements; neighbouring threads bring neighbours in memory."""
+    def _staged(self, value: Expr, over: Binder, first: str, length: int, stride: int, side: str, threads: int) -> list[str]:
+        """Every thread brings its share of `depth` by `length` elements, to shared memory or, a step ahead, to its own."""
         t = self.tile
         k, x = self.e.name(t.reduction.index), self.e.name(over.index)
-        along_terms = near(value, t.reduction.index, self.orders)
-        fast, slow = ("term", "item") if along_terms else ("item", "term")
-        inner = t.depth if along_terms else length
         inside = f"{x} < {self.e.address(over.hi)} and {k} < {self.e.address(t.reduction.hi)}"
+        into = f"{side}_next[part]" if t.ahead else self._place(side, stride)
         return [
-            f"for part in range({t.depth * length // threads}):",
+            *self._share(value, length, threads),
+            f"    {k} = index(start + term)",
+            f"    {x} = index({first} + item)",
+            f"    {into} = {self.e.text(value)} if {inside} else {self.zero}",
+        ]
+
+    def _put(self, value: Expr, over: Binder, first: str, length: int, stride: int, side: str, threads: int) -> list[str]:
+        """What every thread brought for this step goes to shared memory."""
+        return [*self._share(value, length, threads), f"    {self._place(side, stride)} = {side}_next[part]"]
+
+    def _share(self, value: Expr, length: int, threads: int) -> list[str]:
+        """The head of a loop over a thread's elements; neighbouring threads have neighbours in memory."""
+        along_terms = near(value, self.tile.reduction.index, self.orders)
+        fast, slow = ("term", "item") if along_terms else ("item", "term")
+        inner = self.tile.depth if along_terms else length
+        return [
+            f"for part in range({self.tile.depth * length // threads}):",
             f"    place = index(thread + index(index(part) * index({threads})))",
             f"    {fast} = index(place % index({inner}))",
             f"    {slow} = index(place // index({inner}))",
-            f"    {k} = index(start + term)",
-            f"    {x} = index({first} + item)",
-            f"    {shared}[index(index(term * index({stride})) + item)] = {self.e.text(value)} if {inside} else {self.zero}",
         ]
+
+    def _place(self, side: str, stride: int) -> str:
+        return f"{self.tile.total}_{side}[index(index(term * index({stride})) + item)]"
 
     def _products(self) -> list[str]:
         t = self.tile

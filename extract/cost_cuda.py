@@ -225,9 +225,10 @@ class _Walker:
         cycles = sum(-(-n * tile.left.dtype.itemsize // 128) for n in asked)
         self.tally.sectors += runs / WARP * terms * max(sum(tile.each) / 2, cycles) * 4
         self.tally.unit("loop", runs * terms * (sum(tile.each) + LOOP_OPS) * self._i32())
-        self.tally.chain += (
-            steps * (self.machine.extra["far_latency"] + 2 * self.machine.extra["near_latency"]) + terms * self.machine.latency
-        )
+        far, between = steps * self.machine.extra["far_latency"], terms * self.machine.latency
+        # Loads a step ahead are under way while the products before are made.
+        waits = max(0.0, far - between) if tile.ahead else far
+        self.tally.chain += waits + between + steps * 2 * self.machine.extra["near_latency"]
         self.lane = tile.columns.index
         self._expression(tile.result, runs * products, products, set())
         self._access(tile.buffer, tile.indices, runs * products, products, store=True)

@@ -60,7 +60,7 @@ _WORDS: Final = """
     bool cuda float16 float32 float64 index int16 int32 int64 int8 intrinsic ir kernels lane launch libdevice math max min narrow noalias
     aligned first np other part pieces place point points rest row seen swapped found thread types value
     first_row first_column row_part column_part start term item totals left right u v uint16 uint32 uint64 uint8 warp wide
-    at halves wide_load wide_store word
+    at halves left_next right_next wide_load wide_store word
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""

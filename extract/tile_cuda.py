@@ -18,12 +18,13 @@ from kernel_ir.walk import free, map_children, subtrees
 
 @dataclass(frozen=True, slots=True)
 class TileShape:
-    """Rows, columns and terms that a block stages, and what each of its threads keeps."""
+    """Rows, columns and terms that a block stages, what each of its threads keeps, and whether it loads a step ahead."""
 
     height: int
     width: int
     depth: int
     each: tuple[int, int]
+    ahead: bool = False
 
     @property
     def threads(self) -> int:
@@ -34,6 +35,8 @@ SHAPES: Final = {
     "tile128": TileShape(128, 128, 8, (8, 8)),
     "tile64": TileShape(64, 64, 16, (4, 4)),
     "tile32": TileShape(32, 32, 16, (2, 2)),
+    "ahead128": TileShape(128, 128, 8, (8, 8), True),
+    "ahead64": TileShape(64, 64, 16, (4, 4), True),
 }
 """All of 256 threads. 128 by 128 keeps 64 totals a thread, which hides the latency of shared memory without spilling (127 registers)."""
 
@@ -64,7 +67,7 @@ def tiled(group: Group, shape: TileShape, names: Names) -> tuple[Node, ...] | No
     (reduction,) = found.reduce.binders
     tile = BlockTile(
         stmt.target, stmt.indices, result, total, found.left, found.right, found.rows, found.columns, reduction,
-        row_block, column_block, shape.height, shape.width, shape.depth, shape.each,
+        row_block, column_block, shape.height, shape.width, shape.depth, shape.each, shape.ahead,
     )  # fmt: skip
     nodes: tuple[Node, ...] = (tile,)
     blocks = [(column_block, _blocks(found.columns.hi, shape.width)), (row_block, _blocks(found.rows.hi, shape.height))]

@@ -201,7 +201,8 @@ class BlockTile:
 
     The threads of a block stage `depth` terms of `left` (which reads no column) and of `right` (no row) in shared memory, `height` rows
     and `width` columns of them; each thread keeps `each` (rows, columns) of the totals in registers. `row_block` and `column_block`
-    are the indices of the loops around, which number the rectangles.
+    are the indices of the loops around, which number the rectangles. `ahead`: whether a step's operands are on their way from memory,
+    into registers, while the products of the step before are made.
     """
 
     buffer: str
@@ -219,6 +220,7 @@ class BlockTile:
     width: int
     depth: int
     each: tuple[int, int]
+    ahead: bool = False
 
     @property
     def threads(self) -> tuple[int, int]:

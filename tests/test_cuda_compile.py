@@ -123,7 +123,7 @@ def test_a_tile_stays_in_registers_and_reads_shared_memory_wide(machine: str) ->
     from extract.schedule_cuda import cuda_plans
 
     found = {dict(p.schedule)["products"]: p for p in cuda_plans(matmul, f"cuda:{machine}", dict.fromkeys("MNK", 1024))}
-    for products, totals, registers in (("tile128", 64, 128), ("tile64", 16, 72), ("tile32", 4, 64)):
+    for products, totals, registers in (("tile128", 64, 128), ("ahead128", 64, 168), ("tile64", 16, 72), ("tile32", 4, 64)):
         run = build(replace(found[products], fast_math=frozenset({"contract"})), f"cuda:{machine}")
         (cubin,) = run.cubins().values()
         assert (cubin.stack, cubin.spill_stores, cubin.spill_loads) == (0, 0, 0)
@@ -221,7 +221,7 @@ def test_cycles_prefer_the_schedule_that_hardware_does() -> None:
     few = costs("softmax", {"R": 8, "C": 1 << 20})
     assert few["most-block-plain"] < few["most-nearest-plain"]  # eight long rows: a warp each is too little
     matrix = costs("matmul", {"M": 2048, "N": 2048, "K": 2048})
-    assert min(matrix, key=matrix.__getitem__) in ("most-nearest-tile128", "most-nearest-tile64")
+    assert min(matrix, key=matrix.__getitem__) in ("most-nearest-tile128", "most-nearest-tile64", "most-nearest-ahead128", "most-nearest-ahead64")
 
 
 @pytest.mark.parametrize("name", ["saxpy", "softmax", "matmul", "black_scholes"])
