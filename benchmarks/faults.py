@@ -48,6 +48,8 @@ FITTING = 40
 """The extent where a launch asks for multiples of a few elements."""
 FEW, MANY = 5, 2100
 """The extents of a target that blocks have copies of, and of what they accumulate into it."""
+SHORT, WORK = 8, 2e6
+"""The extent that sizes fall to, first ones first, where the product of all is greater than that."""
 SEEDS = (1, 2)
 
 
@@ -245,6 +247,9 @@ def extents(plan: Plan) -> dict[str, int]:
         elif launch.guard is not None and launch.guard.at_most:
             few = {x.name for e, _ in launch.guard.at_most for x in subtrees(e) if isinstance(x, SizeRef)}
             sizes = {name: FEW if name in few else MANY for name in sizes}
+    for name in plan.kernel.sizes:  # the first ones give way where all together are too much work
+        if np.prod(list(sizes.values()), dtype=np.float64) > WORK:
+            sizes[name] = SHORT
     return sizes
 
 

@@ -221,7 +221,7 @@ def test_cycles_prefer_the_schedule_that_hardware_does() -> None:
     few = costs("softmax", {"R": 8, "C": 1 << 20})
     assert few["most-block-plain"] < few["most-nearest-plain"]  # eight long rows: a warp each is too little
     matrix = costs("matmul", {"M": 2048, "N": 2048, "K": 2048})
-    assert min(matrix, key=matrix.__getitem__) in ("most-nearest-tile128", "most-nearest-tile64", "most-nearest-ahead128", "most-nearest-ahead64")
+    assert min(matrix, key=matrix.__getitem__).removeprefix("most-nearest-") in ("tile128", "tile64", "ahead128", "ahead64")
 
 
 @pytest.mark.parametrize("name", ["saxpy", "softmax", "matmul", "black_scholes"])
