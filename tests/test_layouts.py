@@ -247,10 +247,9 @@ def test_a_gpu_takes_arrays_that_are_packed_as_planes() -> None:
       y[n, 2] = x[n, 0] + x[n, 2]
       s[n]    = 2.0 * x[n, 0]
     }"""
-    kernel = parsed(text)
-    sizes = {"N": 1 << 20}
-    assert kir.optimize(kernel, target="cuda-on-cpu", sizes=sizes).layouts["x"].is_rows
-    f = kir.optimize(kernel, target="cuda-on-cpu", sizes=sizes, packed=True).compile()
+    module = kir.parse(f"{text}\nschedule mix on cuda-on-cpu {{\n  layout_x = d1, d0\n  layout_y = d1, d0\n}}\n")
+    assert kir.optimize(module["mix"], target="cuda-on-cpu", sizes={"N": 1 << 20}).layouts["x"].is_rows
+    f = kir.optimize(module["mix"], target="cuda-on-cpu", schedule=module.schedule("mix", "cuda-on-cpu"), packed=True).compile(check=False)
     assert str(f.layouts["x"]) == "d1, d0"
     x = np.random.default_rng(0).standard_normal((70, 3), np.float32)
     got = f(f.pack(x))
