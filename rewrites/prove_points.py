@@ -9,7 +9,7 @@ import numpy
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
 from rewrites.guards import COMPARISONS, Guard
-from rewrites.pattern import Lit, Var, subpatterns
+from rewrites.pattern import Lit, Var, subpatterns, variables
 from rewrites.prove_meaning import real_value
 from rewrites.prove_values import bound_variables, dependence
 from rewrites.prove_verdict import Outcome
@@ -41,9 +41,10 @@ def _over_the_reals(rule: Rule, dtypes: Mapping[int, DType]) -> tuple[int, str]:
     # A constant such as log2(e) is itself rounded to a double.
     literals = [p.value for side in (rule.lhs, rule.rhs) for p in subpatterns(side) if isinstance(p, Lit)]
     digits = DIGITS // 2 if all(abs(v) == np.inf or (v * 4) % 1 == 0 for v in literals) else 14
+    guarded = {n for g in rule.guards for a in g.args for n in variables(a)}
     count = 0
     for _ in range(POINTS * 4):
-        env = {name: _drawn(mp, rng, kinds[name], name in bounds, depends[name]) for name in sorted(kinds)}
+        env = {name: _drawn(mp, rng, kinds[name], name in bounds, depends[name], name not in guarded) for name in sorted(kinds)}
         if not all(_real_guard(g, env, mp) for g in rule.guards):
             continue
         left, right = (real_value(side, env, {}, mp) for side in (rule.lhs, rule.rhs))
@@ -68,8 +69,10 @@ def _agree(left: Any, right: Any, digits: int, mp: Any) -> bool:
     return abs(left - right) <= mp.mpf(10) ** -digits * (1 + abs(left) + abs(right))
 
 
-def _drawn(mp: Any, rng: Random, dtype: DType, is_bound: bool, depends: frozenset[str]) -> Callable[[Mapping[str, int]], Any]:
-    """A random value for a variable: one for each setting of the indices that it depends on."""
+def _drawn(
+    mp: Any, rng: Random, dtype: DType, is_bound: bool, depends: frozenset[str], free: bool
+) -> Callable[[Mapping[str, int]], Any]:  # fmt: skip
+    """A random value for a variable: one for each setting of the indices that it depends on, of either sign where no guard speaks of it."""
     sign, scale = rng.choice([1.0, 1.0, -1.0]), rng.choice([0.25, 1.0, 3.0])
     memory: dict[tuple[tuple[str, int], ...], Any] = {}
 
@@ -81,7 +84,8 @@ def _drawn(mp: Any, rng: Random, dtype: DType, is_bound: bool, depends: frozense
             elif dtype.is_int:
                 memory[key] = int(rng.integers(0, 5)) if is_bound else int(rng.integers(-9, 10))
             else:
-                memory[key] = mp.mpf(float(sign * rng.uniform(0.05, 1.0) * scale))
+                value = mp.mpf(float(sign * rng.uniform(0.05, 1.0) * scale))
+                memory[key] = -value if free and len(memory) % 3 == 1 else value
         return memory[key]
 
     return value

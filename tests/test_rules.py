@@ -128,7 +128,7 @@ def test_books_that_cannot_be(book, message):
 def test_commands_lead_back_to_their_rules():
     names = [c.name for rule in RULES.values() for c in commands(rule)]
     assert len(set(names)) == len(names)
-    assert {rule_name(n) for n in names} == set(RULES)
+    assert {rule_name(n) for n in names} == {name for name, rule in RULES.items() if not rule.substitutes}
 
 
 def test_importing_books_leaves_egglog_alone():
