@@ -279,6 +279,20 @@ def test_running_exponentials_of_minus_infinity() -> None:
         assert build(plan, "cuda-on-cpu")(np.zeros((2, 0), np.float32), np.zeros(0, np.float32)).tolist() == [0.0, 0.0]
 
 
+def test_a_wide_access_off_its_alignment_is_caught() -> None:
+    from benchmarks.faults import caught, extents, faults, outputs_of_reference
+    from kernel_ir.inputs import sample_inputs
+
+    kernel = kernels()["saxpy"]
+    plan = next(p for p in plans("saxpy") if p.schedule[-1] == ("neighbours", "4"))
+    sizes = extents(plan)
+    values = sample_inputs(kernel, 3, sizes)
+    expected = outputs_of_reference(kernel, values, sizes)
+    seeded = [f for f in faults(plan) if f.kind == "alignment slipped"]
+    assert len(seeded) == 3
+    assert caught(seeded[0], kernel, values, sizes, expected) == caught(seeded[-1], kernel, values, sizes, expected) == "error"
+
+
 def test_seeded_faults_are_caught() -> None:
     from benchmarks.faults import EXTENT, caught, faults, outputs_of_reference
     from kernel_ir.inputs import sample_inputs
