@@ -30,6 +30,8 @@ REMOVED: Final = (
     *("online_softmax", "online_softmax_one"),
 )
 """Rules that made the results of the public kernels under these flags."""
+SECONDS: Final = 600.0
+"""After which no further suggestion is looked at."""
 LOST: Final = 1.001
 """A kernel has lost something where its cycles rise by more than this ratio."""
 
@@ -67,6 +69,7 @@ def restore(say: Callable[[str], None]) -> dict[str, Any]:
         part,
         Database(None),
         replay.left,
+        SECONDS,
         notify=lambda o: say(f"{o.fate.value} {o.name} {o.best:.3f}"),
         progress=say,
     )
@@ -81,4 +84,5 @@ def restore(say: Callable[[str], None]) -> dict[str, Any]:
         "kept": [o.admitted for o in found.kept],
         "kernels": rows,
         "recovered": recovered / lost,
+        "ended": found.ended,
     }

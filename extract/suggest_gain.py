@@ -112,12 +112,14 @@ class Gains:
         for rule in left[::-1] if better else ():
             self.progress(f"what {rule.name} gains, {len(self.kept)} kept")
             others = [r for r in left if r is not rule]
-            without = self._all(tuple(others), better) if others else self.found
-            lost = [n for n in better if without[n].cycles > whole[n].cycles * LEAST_GAIN]
+            places = [n for n in better if rule.name in whole[n].rules]  # elsewhere it made nothing of the result
+            without = self._all(tuple(others), places) if others else self.found
+            lost = [n for n in places if without[n].cycles > whole[n].cycles * LEAST_GAIN]
             gains[rule.name] = tuple(g for n in lost for g in self._gain(without[n], whole[n], others, rule))
             if not gains[rule.name]:
                 del gains[rule.name]
-                left, whole = others, without
+                left = others
+                whole = tuple(without[n] if n in places else w for n, w in enumerate(whole))
         if gains:
             self.kept += left
             self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, whole, strict=True))

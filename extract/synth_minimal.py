@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from extract.suggest_pool import Pool, cores
+from extract.suggest_pool import Pool
 from extract.synth_propose import Candidate
 from extract.synth_settle import settled
 from extract.synth_trees import Leaf, Node, Tree, inner
@@ -35,6 +35,10 @@ SECONDS: Final = 2.5
 """A safety net for one proof."""
 CHUNK: Final = 20
 """Candidates that one process looks at together."""
+TOGETHER: Final = 50
+"""Rules of which one process asks at once whether they are derivable."""
+DERIVE: Final = 15.0
+"""Seconds for that."""
 FEW: Final = 8
 """Rules so few that one process asks whether they are derivable."""
 STEP: Final = 160
@@ -136,10 +140,9 @@ class Minimiser:
         ask = partial(all_derivable, rules=(*self.known, *self.accepted), effort=EFFORT, every_type=False)
         if self.pool is None or len(rules) < FEW:
             return list(ask(rules))
-        half = -(-len(rules) // cores())
-        parts = [rules[n : n + half] for n in range(0, len(rules), half)]
-        known = self.pool.map(ask, parts)
-        return [b for part, found in zip(parts, known, strict=True) for b in found or (True,) * len(part)]
+        parts = [rules[n : n + TOGETHER] for n in range(0, len(rules), TOGETHER)]
+        known = self.pool.map(ask, parts, DERIVE)  # an e-graph that explodes derives nothing
+        return [b for part, found in zip(parts, known, strict=True) for b in found or (False,) * len(part)]
 
     def _proved(self, claims: Sequence[Claim]) -> Iterator[Rule]:
         """The rules accepted of these claims: of each the first form that is proved, if nothing derives it."""
