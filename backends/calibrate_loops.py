@@ -116,19 +116,17 @@ def function_seconds(name: str, dtype: str) -> float:
     x = np.linspace(0.1, 0.9, ELEMENTS, dtype=NUMPY[dtype])
     arrays = (x, x[::-1].copy(), np.empty_like(x)) if two else (x, np.empty_like(x))
 
-    if two:
+    @njit
+    def of_one(n: int, x: Any, y: Any) -> None:
+        for _ in range(n):
+            part(0, 1, x, y, x.size)
 
-        @njit
-        def loop(n, x, z, y):
-            for _ in range(n):
-                part(0, 1, x, z, y, x.size)
-    else:
+    @njit
+    def of_two(n: int, x: Any, z: Any, y: Any) -> None:
+        for _ in range(n):
+            part(0, 1, x, z, y, x.size)
 
-        @njit
-        def loop(n, x, y):
-            for _ in range(n):
-                part(0, 1, x, y, x.size)
-
+    loop: Any = of_two if two else of_one
     return repeated(lambda n: loop(n, *arrays)) / ELEMENTS
 
 
@@ -187,13 +185,13 @@ def copy_seconds(size: int, count: int) -> float:
     """Seconds of reading so many bytes and writing as many."""
 
     @njit
-    def one(rounds, x, y):
+    def one(rounds: int, x: Any, y: Any) -> None:
         for r in range(rounds):
             for i in range(x.size):
                 y[i] = x[i] + r
 
     @njit(parallel=True)
-    def every(rounds, x, y):
+    def every(rounds: int, x: Any, y: Any) -> None:
         for r in range(rounds):
             for i in prange(x.size):
                 y[i] = x[i] + r
@@ -209,7 +207,7 @@ def launch_seconds() -> float:
     """Seconds of starting a parallel loop that does nothing."""
 
     @njit(parallel=True)
-    def nothing(rounds, x):
+    def nothing(rounds: int, x: Any) -> None:
         for _ in range(rounds):
             for i in prange(x.size):
                 x[i] = i
@@ -222,7 +220,7 @@ def loop_seconds() -> float:
     """Seconds of starting an inner loop over a row, beyond its elements: short rows less one long one of the same elements."""
 
     @njit(error_model="numpy")
-    def rows(rounds, x, y, length):
+    def rows(rounds: int, x: Any, y: Any, length: int) -> None:
         for _ in range(rounds):
             for r in range(x.size // length):
                 for i in range(r * length, r * length + length):
