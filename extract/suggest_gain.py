@@ -112,7 +112,7 @@ class Gains:
         for rule in left[::-1] if better else ():
             self.progress(f"what {rule.name} gains, {len(self.kept)} kept")
             others = [r for r in left if r is not rule]
-            places = [n for n in better if rule.name in whole[n].rules]  # elsewhere it made nothing of the result
+            places = [n for n in better if rule.name in whole[n].fired]
             without = self._all(tuple(others), places) if others else self.found
             lost = [n for n in places if without[n].cycles > whole[n].cycles * LEAST_GAIN]
             gains[rule.name] = tuple(g for n in lost for g in self._gain(without[n], whole[n], others, rule))
