@@ -39,6 +39,10 @@ def _function(op: str) -> Function:
     return lambda t: apply(op, t)
 
 
+def _by_common(op: str) -> Function:
+    return lambda t: apply(op, t, C)
+
+
 ONE, TWO, HALF = number(1.0), number(2.0), number(0.5)
 
 
@@ -56,7 +60,7 @@ def of_functions(ops: Sequence[str]) -> Iterator[Workload]:
 
 def of_division() -> Iterator[Workload]:
     """Workloads of quotients and remainders by one common number `c`."""
-    by, left = (lambda op: lambda t: apply(op, t, C))("floordiv"), (lambda op: lambda t: apply(op, t, C))("mod")
+    by, left = _by_common("floordiv"), _by_common("mod")
     both = (by, left)
     plus, minus, times = apply("add", A, B), apply("sub", A, B), apply("mul", A, C)
     composed = tuple(h(apply(op, *order)) for h in both for k in both for op in ("add", "sub") for order in ((k(A), B), (B, k(A))))
