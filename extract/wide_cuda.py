@@ -128,7 +128,8 @@ def _node(node: Node, buffers: Mapping[str, Buffer], width: int, guards: list[Gu
 
 def _guard(loop: Loop, loops: tuple[Loop, ...] | None, buffers: Mapping[str, Buffer], width: int) -> Guard | None:
     """What a loop with `width` neighbours a thread asks; None where it stays as it is."""
-    if loop.step != 1:
+    short = isinstance(loop.lo, Const) and isinstance(loop.hi, Const) and int(loop.hi.value) - int(loop.lo.value) < width
+    if loop.step != 1 or short:
         return None
     rows = loops is None or not flat(loops, buffers)
     found = wide_accesses(loop, width, buffers, rows)
