@@ -118,7 +118,7 @@ class Minimiser:
             if not self._reducible(one, frozenset(), False):
                 batch.append(one)
                 self.looked += 1
-            if len(batch) == BATCH:
+            if len(batch) == min(BATCH, self.limits.candidates):
                 return batch, waiting[position + 1 :]
         return batch, []
 
