@@ -4,7 +4,7 @@ Arrays must have the parameter's dtype, or one of its kind that widens to it wit
 an `inout` array never widens). bf16 arrays come as uint16 bits or as ml_dtypes.bfloat16. What does not lie as the layout says is copied.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ MAX_SIZE: Final = 2**47 - 1
 limit does not wrap."""
 _WIDEN: Final = {"b": "b", "i": "iu", "u": "u", "f": "f"}
 """Kinds of NumPy dtypes that may widen to each kind."""
+_MEMORY: Final[dict[str, tuple[Literal["C", "F", "A"], ...]]] = {"rows": ("C", "A"), "cols": ("F", "A"), "any": ("A",)}
+"""What NumPy calls each layout, and alignment."""
 
 
 def fitted(p: Param, argument: Any) -> Array:
@@ -36,8 +38,7 @@ def fitted(p: Param, argument: Any) -> Array:
     if array.dtype != dtype.numpy and (p.inout or not _widens(array.dtype, dtype)):
         hint = f"convert it: `{name}.astype({_numpy_name(dtype)})`"
         raise ArgumentError(f"`{name}` holds {array.dtype}, and {dtype} was expected", p.span, hint)
-    order = {"rows": ["C"], "cols": ["F"], "any": []}[p.type.layout]
-    return np.require(array, dtype.numpy, [*order, "A"])
+    return np.require(array, dtype.numpy, _MEMORY[p.type.layout])
 
 
 def is_any(value: object, *types: type) -> bool:
