@@ -106,8 +106,8 @@ class Compiled:
         >>> k = kir.parse("kernel norm(p: f32[N, 2] @ any) -> (y: f32[N]) { y[n] = sqrt(p[n, 0] ** 2 + p[n, 1] ** 2) }")["norm"]
         >>> f = kir.optimize(k, target="cpu", packed=True).compile()
         >>> p = f.pack(np.array([[3, 4], [5, 12]], np.float32))
-        >>> p, f(p).tolist()
-        (<packed float32[2, 2] as d1, d0>, [5.0, 13.0])
+        >>> p.shape, f(p).tolist()
+        ((2, 2), [5.0, 13.0])
 
         Raises ArgumentError for an array that the parameter does not take, or has no layout of its own.
         """

@@ -229,10 +229,10 @@ def optimize(
     `check`, the result is compared to the original on drawn inputs before it is returned.
 
     >>> import kernel_ir as kir
-    >>> k = kir.parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 + x[i] * 1.0 }")["twice"]
+    >>> k = kir.parse("kernel root(x: f32[N]) -> (y: f32[N]) { y[i] = sqrt(x[i] * 1.0) / 1.0 }")["root"]
     >>> print(kir.optimize(k, target="cpu").text)
-    kernel twice(x: f32[N]) -> (y: f32[N]) {
-      y[i] = 2.0 * x[i]
+    kernel root(x: f32[N]) -> (y: f32[N]) {
+      y[i] = sqrt(x[i])
     }
 
     Raises UsageError, TargetError, RuleError for bad arguments; EquivalenceError if the result were not equal (the original is kept).

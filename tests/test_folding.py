@@ -77,7 +77,9 @@ def kir_book(name):
 
 def test_optimized_text_holds_no_arithmetic_of_literals():
     kernel = kir.parse("kernel k(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * (-(2.0)) - --1.0 }")["k"]
-    assert "x[i] * -2.0 - 1.0" in kir.optimize(kernel, target="cpu").text
+    text = kir.optimize(kernel, target="cpu").text
+    assert "-1.0" in text or "- 1.0" in text
+    assert "--" not in text and "-(" not in text
 
 
 PROBE = "rule probe: floor(x) => trunc(x) if {guard} needs afn\n"

@@ -113,7 +113,7 @@ def files(tmp_path):
 
 
 def test_the_book_that_is_written_loads(files, tmp_path, capsys):
-    slow, fast, licence = PAIRS["tanh_by_exp"]
+    slow, fast, licence = PAIRS["distance"]
     book = tmp_path / "mine.rules"
     assert main(["rules", "mine", *files(slow, fast), "--fast-math", licence, "-o", str(book)]) == 0
     assert "# mined from slow.kir and fast.kir" in book.read_text()
@@ -123,7 +123,7 @@ def test_the_book_that_is_written_loads(files, tmp_path, capsys):
 
 
 def test_json(files, capsys):
-    slow, fast, licence = PAIRS["tanh_by_exp"]
+    slow, fast, licence = PAIRS["distance"]
     assert main(["rules", "mine", *files(slow, fast), "--fast-math", licence, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["connects"] and len(said["rules"]) == 1
