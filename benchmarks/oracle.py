@@ -5,6 +5,7 @@ random points than the checker takes; claims over the reals by `truth`, in highe
 rule over float sums is tried where grouping cannot matter: on two terms at most, and on numbers so small and whole that sums are exact.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,6 +29,8 @@ EXACT: Final = frozenset((Flag.NNAN, Flag.NINF, Flag.NSZ))
 """Flags that license no rounding."""
 POINTS: Final = 30_000
 
+ALONE: Final = 500
+"""Points of a piece that are tried one by one where a side is an error at some."""
 SHOWN: Final = 50
 """Points at which the sides differ that are looked at: at some the left side may be an error."""
 
@@ -62,14 +65,31 @@ def _tried(claim: Claim, left: Expr, right: Expr, points: int) -> str:
         good = np.ones(count, bool)
         for g in claim.rule.guards:
             good &= _lanewise(np.asarray(holds(claim, g, given)), count)
-        same = _agree_really(claim.rule, left, right, given) if real else _agree_exactly(claim, left, right, given)
+        try:
+            same = _agree(claim, left, right, given, real)
+        except ArgumentError:  # an argmax of nothing is an error, and not another value: such points are passed over
+            same = _agree_one_by_one(claim, left, right, given, real)
         wrong = np.flatnonzero(good & ~same)
         for lane in wrong[:SHOWN]:
             try:
                 return _told(claim, left, right, given, int(lane))
-            except ArgumentError:  # an argmax of nothing is an error, and not another value
+            except ArgumentError:
                 continue
     return ""
+
+
+def _agree(claim: Claim, left: Expr, right: Expr, given: Points, real: bool) -> Any:
+    return _agree_really(claim.rule, left, right, given) if real else _agree_exactly(claim, left, right, given)
+
+
+def _agree_one_by_one(claim: Claim, left: Expr, right: Expr, given: Points, real: bool) -> Any:
+    """The first points each by itself, those at which a side is an error taken as agreeing, as are all after them."""
+    count = len(next(iter(given.values()))) if given else 1
+    same = np.ones(count, bool)
+    for lane in range(min(count, ALONE)):
+        with contextlib.suppress(ArgumentError):
+            same[lane] = np.all(_agree(claim, left, right, {name: a[lane : lane + 1] for name, a in given.items()}, real))
+    return same
 
 
 def _lanewise(a: Any, count: int) -> Any:
