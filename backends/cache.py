@@ -2,13 +2,12 @@
 
 import atexit
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_ir.directories import ENVIRONMENT, cache_directory
+from kernel_ir.directories import ENVIRONMENT, cache_directory, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +33,11 @@ def cached_file(source: str, stem: str) -> CachedFile:
 
 
 def _written(directory: Path, name: str, source: str) -> Path:
-    """The file, whole at every moment: other processes see the old one or the new one."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """The file; one that holds this source already stays, for its time stamp is the key of numba's cache."""
+    # numba writes its own files beside the source, so reading alone would not be enough
     path = directory / name
-    # numba writes its own files beside the source, so reading alone is not enough
-    handle, scratch = tempfile.mkstemp(dir=directory, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(source)
-        if path.is_file() and path.read_text("utf-8") == source:
-            return path  # the old file's time stamp is the key of numba's cache: keep it
-        Path(scratch).replace(path)
-        return path
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+    write_whole(path, source.encode())
+    return path
 
 
 _TEMPORARY: list[Path] = []

@@ -15,11 +15,11 @@ from typing import Final
 
 from extract.names import Names
 from extract.sizes import extent_of
-from extract.split_cuda import certain, replaced
+from extract.split_cuda import certain, is_flat, replaced
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, Fold, IndexRef, Kernel, Load, Param, Reduce, Stmt, const
+from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Expr, IndexRef, Kernel, Load, Param, Reduce, Stmt, const
 from kernel_ir.ops import REDUCTIONS
-from kernel_ir.walk import free, subtrees
+from kernel_ir.walk import free
 
 RUN: Final = 32
 RUNS: Final = 64
@@ -47,11 +47,7 @@ def scanned(kernel: Kernel, sizes: Mapping[str, int] | None, names: Names) -> Ke
 
 def _row(r: Reduce, stmt: Assign, sizes: Mapping[str, int] | None) -> Binder | None:
     """The loop that the reduction's end runs along, from 0; None where the reduction is no long running one."""
-    if (
-        REDUCTIONS[r.kind].combine is None
-        or len(r.binders) != 1
-        or any(isinstance(x, Reduce | Fold) for b in r.bodies for x in subtrees(b))
-    ):
+    if not is_flat(r):
         return None
     (b,) = r.binders
     for row in stmt.binders:

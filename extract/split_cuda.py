@@ -49,12 +49,14 @@ def _statements(body: tuple[Stmt, ...], parts: int, sizes: Mapping[str, int] | N
     return tuple(result)
 
 
+def is_flat(r: Reduce) -> bool:
+    """Whether it is over one index, with nothing nested, and results of its parts join into the whole's."""
+    nested = any(isinstance(x, Reduce | Fold) for b in r.bodies for x in subtrees(b))
+    return REDUCTIONS[r.kind].combine is not None and len(r.binders) == 1 and not nested
+
+
 def _worth(r: Reduce, stmt: Assign, parts: int, sizes: Mapping[str, int] | None) -> bool:
-    if (
-        REDUCTIONS[r.kind].combine is None
-        or len(r.binders) != 1
-        or any(isinstance(x, Reduce | Fold) for b in r.bodies for x in subtrees(b))
-    ):
+    if not is_flat(r):
         return False
     (b,) = r.binders
     if free(b.lo) | free(b.hi):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel_ir import __version__
-from kernel_ir.directories import ENVIRONMENT, cache_directory
+from kernel_ir.directories import ENVIRONMENT, cache_directory, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +53,7 @@ def remember(question: Question, winner: int, took: str) -> str:
     data = {"kernel": question.kernel, "target": question.target, "sizes": dict(question.sizes), "machine": question.machine}
     text = json.dumps({**data, "kir": __version__, "winner": winner, "took": took, "of": len(question.sources)}, indent=1) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(text)
-            Path(scratch).replace(path)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
+        write_whole(path, text.encode())
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         return f"the winner is not kept: {path.parent} cannot be written ({reason}); set {ENVIRONMENT} to a directory that can"

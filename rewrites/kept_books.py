@@ -4,16 +4,16 @@ The file starts with a digest of the book and of the code that reads it: an edit
 after it, on the rules that came out. A file that cannot be read or written is no error: the book is parsed.
 """
 
+import contextlib
 import functools
 import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from kernel_ir.directories import cache_directory
+from kernel_ir.directories import cache_directory, write_whole
 from rewrites.rule import Rule
 
 _READERS: Final = ("kernel_ir", "rewrites")
@@ -35,23 +35,9 @@ def kept(book: Path, read: Callable[[Path], tuple[Rule, ...]]) -> tuple[Rule, ..
     except Exception:  # none yet, or broken: a pickle that is cut short raises almost anything
         pass
     rules = read(book)
-    _keep(path, digest, rules)
+    with contextlib.suppress(OSError):
+        write_whole(path, digest + pickle.dumps(rules, pickle.HIGHEST_PROTOCOL))
     return rules
-
-
-def _keep(path: Path, digest: bytes, rules: tuple[Rule, ...]) -> None:
-    """Writes the file, whole at every moment for other processes; not at all where that is not possible."""
-    scratch: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        scratch = Path(name)
-        with os.fdopen(handle, "wb") as out:
-            out.write(digest + pickle.dumps(rules, pickle.HIGHEST_PROTOCOL))
-        scratch.replace(path)
-    except OSError:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
 
 
 @functools.cache
