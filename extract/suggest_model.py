@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from extract.suggest import Batch, Task
+from extract.suggest_answer import rule_texts
 from extract.suggest_chat import Chat, Spending, estimated
 from extract.suggest_database import Database
 from extract.suggest_prompt import messages, prompt_hash
@@ -32,8 +33,11 @@ class ModelSuggester:
         known = self.database.answer(prompt, model) if self.database is not None else None
         if known is None:
             known = self._answer(task, prompt)
-        if known is not None:
-            yield Batch(known, model, prompt)
+        if known is None:
+            return
+        if not rule_texts(known):
+            self.notes.append(f"round {task.round + 1}: the answer, of {len(known)} characters, holds no rule")
+        yield Batch(known, model, prompt)
 
     def _answer(self, task: Task, prompt: str) -> str | None:
         asked = messages(task)

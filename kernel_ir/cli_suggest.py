@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from extract.suggest import Outcome, Suggester
 from extract.suggest_book import HEAD, added, book_text, certificates_text
@@ -28,6 +28,9 @@ from rewrites.certificates import path_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+SHOWN: Final = 400
+"""Characters of a rule, or of why it was refused, that a line shows; `--json` gives the whole."""
 
 
 def suggest(arguments: argparse.Namespace) -> int:
@@ -157,10 +160,15 @@ def _progress(err: "Console") -> Generator[Callable[[str], None]]:
 def _teller(err: "Console") -> Callable[[Outcome], None]:
     def tell(o: Outcome) -> None:
         gain = f", {o.best:.3f}×" if o.gains else ""
-        why = f": {o.why.splitlines()[0]}" if o.why else ""
-        err.print(f"{o.fate.value}{gain}  {o.admitted or o.suggested}{why}", markup=False, soft_wrap=True)
+        why = f": {_shown(o.why.splitlines()[0])}" if o.why else ""
+        err.print(f"{o.fate.value}{gain}  {_shown(o.admitted or o.suggested)}{why}", markup=False, soft_wrap=True)
 
     return tell
+
+
+def _shown(text: str) -> str:
+    """The head of what an answer says: that one is untrusted, and may be a rule of thousands of terms."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 def _write(arguments: argparse.Namespace, report: Report) -> None:

@@ -7,22 +7,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from extract.suggest import Batch, Fate, Gain, Outcome
 from extract.suggest_answer import MAX_RULES, rule_texts
 from extract.suggest_book import added, book_text, certificates_text
+from extract.suggest_chat import Answer, Spending
 from extract.suggest_database import Database, Proof, digest
 from extract.suggest_general import generalised
 from extract.suggest_isolate import Isolated, Overrun
 from extract.suggest_judge import Judge
 from extract.suggest_loop import run, sampled
+from extract.suggest_model import ModelSuggester
 from extract.suggest_prompt import messages
 from extract.suggest_read import one_rule, read_rule
 from extract.suggest_repair import repaired
 from kernel_ir.cli import main
+from kernel_ir.cli_suggest import _teller
 from kernel_ir.errors import KernelError, RuleError, UsageError
 from kernel_ir.fastmath import flags
 from kernel_ir.parser import parse
@@ -95,6 +100,9 @@ def test_forgotten_scopes_are_added_and_taken_names_changed():
 
 REPAIRS = [
     ("x + 0.0 => x", "none", "if nonzero(x)"),
+    ("x / x => 1.0 on f16", "none", "if finite(x), nonzero(x)"),
+    ("x // n * n => x on int", "none", "if divides(n, x)"),
+    ("x // n => 0 on int", "none", "if 0 <= x, x < n"),
     ("x / c => x * (1.0 / c)", "none", "if pow2(c)"),
     ("max(i in l..h: a) => a on float if i not in a", "none", "l < h"),
     ("a * c + b * c => (a + b) * c on float", "reassoc,afn", "needs reassoc"),
@@ -230,6 +238,24 @@ def test_the_loop_keeps_what_is_proved_and_worth_it(isolated, tmp_path):
         known.prover.proofs == 0 and {o.name: o.fate for o in second.outcomes}.items() <= {o.name: o.fate for o in report.outcomes}.items()
     )
     assert second.after[0].cycles == report.after[0].cycles
+
+
+def test_an_answer_without_rules_is_noted(isolated):
+    class Mute:
+        model = "mute"
+
+        def ask(self, asked, most):
+            return Answer("I would rather not.", 10, 5)
+
+    model = ModelSuggester(Mute(), Spending(10_000, None, None, None), None)
+    assert not run(judge(isolated, Database(None)), model, rounds=1).outcomes
+    assert model.notes == ["round 1: the answer, of 19 characters, holds no rule"]
+
+
+def test_a_huge_rule_is_not_shown_whole():
+    said = Console(file=StringIO())
+    _teller(said)(Outcome("", "rule deep: " + "a + " * 3000, Fate.REFUSED, why="it is too long\nindeed"))
+    assert len(said.file.getvalue()) < 600 and "(12011 characters)" in said.file.getvalue()
 
 
 class Stopped(Scripted):
