@@ -100,7 +100,7 @@ def test_forgotten_scopes_are_added_and_taken_names_changed():
 
 REPAIRS = [
     ("x + 0.0 => x", "none", "if nonzero(x)"),
-    ("x / x => 1.0 on f16", "none", "if finite(x), nonzero(x)"),
+    ("x / x => 1.0 on f32", "none", "if finite(x), nonzero(x)"),
     ("x // n * n => x on int", "none", "if divides(n, x)"),
     ("x // n => 0 on int", "none", "if 0 <= x, x < n"),
     ("x / c => x * (1.0 / c)", "none", "if pow2(c)"),
