@@ -1,9 +1,11 @@
 """Turns a command line into a command's run and an exit code: 0 done or equal, 1 not equal, 2 bad input, 130 interrupted."""
 
 import argparse
+import difflib
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn, TextIO
 
@@ -15,13 +17,31 @@ DONE: Final = 0
 NOT_EQUAL: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
+_CHOICE: Final = re.compile(r".*invalid choice: '([^']*)'")
+_WORD: Final = re.compile(r"[\w-]+")  # 3.11 writes choices in quotes, 3.13 without
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a fault is a UsageError, so that every error of the command line looks the same."""
+    """argparse, but a fault is a UsageError, so that every error of the command line looks the same; and near words are named."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.set_defaults(parser=self)  # the innermost command's own wins
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see `{self.prog} --help`")
+        word, choices = _CHOICE.match(message), _WORD.findall(message.partition("choose from")[2])
+        self.refuse(message, word.group(1) if word else "", choices)
+
+    def unknown(self, words: Sequence[str]) -> NoReturn:
+        """Refuses words that no option or argument takes."""
+        option = words[0].partition("=")[0]
+        what = "option" if option.startswith("-") else "argument"
+        self.refuse(f"`{self.prog}` takes no {what} {option!r}", option, self._option_string_actions if what == "option" else ())
+
+    def refuse(self, message: str, word: str, choices: Iterable[str]) -> NoReturn:
+        """Raises what argparse would say, and the choice that the user may have meant."""
+        near = difflib.get_close_matches(word, list(choices), n=1)
+        raise UsageError(message, hint=f"did you mean {near[0]!r}?" if near else f"see `{self.prog} --help`")
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -243,7 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A process started with a closed stream (`kir … >&-`) has None for it.
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments, unknown = _parser().parse_known_args(argv)
+        if unknown:
+            arguments.parser.unknown(unknown)
         command = getattr(import_module(_HOME[arguments.command]), arguments.command)
         return int(command(arguments))
     except EquivalenceError as error:

@@ -100,7 +100,7 @@ BAD = [
     (("optimize", "{scale}", "--size", "Q=3"), "no kernel here has a size Q"),
     (("optimize", "{scale}", "--size", "N=3", "--size", "N=4"), "twice"),
     (("optimize", "{scale}", "-o", "no/such/folder/out.kir"), "cannot write"),
-    (("optimize", "{scale}", "--nonsense"), "unrecognized arguments"),
+    (("optimize", "{scale}", "--nonsense"), "takes no option '--nonsense'"),
     (("optimize",), "required: FILE"),
     ((), "required: COMMAND"),
     (("check", "{scale}", "missing.kir"), "cannot read"),
@@ -273,3 +273,19 @@ def test_import_is_light():
     heavy = ("numba", "egglog", "hypothesis", "lark", "rich", "mpmath")
     code = f"import sys, kernel_ir; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "help"),
+    [
+        (["optimise", "x.kir"], "invalid choice: 'optimise'", "did you mean 'optimize'?"),
+        (["optimize", "--fast-mth", "all", "x.kir"], "`kir optimize` takes no option '--fast-mth'", "did you mean '--fast-math'?"),
+        (["rules", "sugest"], "invalid choice: 'sugest'", "did you mean 'suggest'?"),
+        (["check", "a", "b", "c"], "`kir check` takes no argument 'c'", "see `kir check --help`"),
+        (["emit", "--zzz", "x.kir"], "`kir emit` takes no option '--zzz'", "see `kir emit --help`"),
+    ],
+)
+def test_a_typo_on_the_command_line_is_named_with_what_was_meant(capsys, words, says, help):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert says in said and f"help: {help}" in said
