@@ -12,12 +12,15 @@ from kernel_ir.dtypes import DType
 from kernel_ir.errors import Span
 from kernel_ir.plan import Plan
 
+DEFINED: Final = frozenset(
+    x for helper in HELPERS.values() for x in re.findall(r"^(?:def |class |(?=[A-Z]\w* = ))(\w+)", helper.text, re.M)
+)
+"""Names that the helpers' texts define."""
 RESERVED: Final = frozenset({
-    *keyword.kwlist, *dir(builtins), *HELPERS, "np", "math", "ir", "cgutils", "intrinsic", "njit", "prange", "types",
+    *keyword.kwlist, *dir(builtins), *DEFINED, "np", "math", "ir", "cgutils", "intrinsic", "njit", "prange", "types",
     "get_num_threads", "namedtuple", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "Lanes", "LanesModel", "models", "register_model", "spread", "place", "masked", "suffix", "call", "CACHE", "FAST", "TURNS_A",
-    "TURNS_B", "TURNS_C", "TURNS_D", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last", "at",
-    "low", "high", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked",
+    "models", "register_model", "CACHE", "FAST", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last",
+    "at", "low", "high", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked",
 })  # fmt: skip
 SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges")
 """Ends of the names that the module makes of others."""

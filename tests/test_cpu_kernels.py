@@ -70,6 +70,7 @@ NAMES = {
     "kernel launch": "kernel launch(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] + 1.0 }",
     "kernel np": "kernel np(x: f32[N]) -> (y: f32[N]) { y[i] = exp(x[i]) + floor(x[i]) }",
     "kernel of a helper": "kernel exp_f32(x: f32[N]) -> (y: f32[N]) { y[i] = exp(x[i]) }",
+    "formulas": "kernel turned(polynomial: f64[N]) -> (Numbers: f64[N]) { Numbers[i] = sin(polynomial[i]) }",
     "arrays": "kernel k(launch: f32[N]) -> (restrict: f32[N]) { restrict[i] = launch[i] + 1.0 }",
     "Python's words": "kernel k(lambda: f32[N, CACHE], def: f32) -> (class: f32[N, CACHE]) { class[i, j] = lambda[i, j] * def }",
     "builtins": "kernel k(range: f32[N], id: f32[N]) -> (len: f32, int: f32[N]) { len = sum(i: range[i])\n  int[i] = id[i] + 1.0 }",

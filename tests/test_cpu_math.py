@@ -1,5 +1,6 @@
 """The vector functions of emitted CPU modules: worst error against mpmath, special values, and the bounds that are documented."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ RANGES = {
     "erf": (-6.0, 6.0),
     "tanh": (-20.0, 20.0),
     "asin": (-1.0, 1.0),
+    "acos": (-1.0, 1.0),
+    "atan": (-9.0, 9.0),
+    "tan": (-20.0, 20.0),
     "sin": (-20.0, 20.0),
     "cos": (-20.0, 20.0),
 }
 WIDE = {"exp": (-745.2, 709.8)}
 """Where f64 reaches further."""
+INVERSE = ("asin", "acos", "atan")
 SPECIAL = (0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"))
 
 
@@ -74,9 +79,7 @@ def test_special_values(op: str, dtype: str) -> None:
     x = np.array(SPECIAL, np.float32 if dtype == "f32" else np.float64)
     got = compiled(op, dtype)(x)
     with np.errstate(all="ignore"):
-        expected = {"exp": np.exp, "log": np.log, "tanh": np.tanh, "asin": np.arcsin, "sin": np.sin, "cos": np.cos}.get(
-            op, np.vectorize(mpmath_erf)
-        )(x)
+        expected = np.vectorize(mpmath_erf)(x) if op == "erf" else getattr(np, op.replace("a", "arc", 1) if op in INVERSE else op)(x)
     np.testing.assert_allclose(got, expected.astype(x.dtype), rtol=1e-6)
     assert np.array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(expected)]))
 
@@ -86,7 +89,7 @@ def mpmath_erf(value: float) -> float:
     return float(value) if value == 0.0 or value != value else float(mp.erf(value))
 
 
-@pytest.mark.parametrize("op", ["sin", "cos"])
+@pytest.mark.parametrize("op", ["sin", "cos", "tan"])
 def test_arguments_of_every_size_and_near_the_zeros(op: str) -> None:
     random = np.random.default_rng(0)
     spread = random.uniform(-1.0, 1.0, 500) * np.exp2(random.uniform(-300.0, 1023.0, 500))
@@ -114,3 +117,12 @@ def test_atan2_in_every_direction() -> None:
     got, expected = function(special[:, 0], special[:, 1]), np.arctan2(special[:, 0], special[:, 1])
     np.testing.assert_allclose(got, expected, rtol=4e-16)
     assert np.array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(expected)]))
+
+
+def test_a_loop_calls_forms_for_vectors() -> None:
+    kernel = kir.parse("kernel one(x: f64[N]) -> (y: f64[N]) { y[i] = sin(x[i]) }")["one"]
+    module: dict[str, Any] = {}
+    exec(kir.optimize(kernel, target="cpu").source, module)
+    module["one"](np.arange(100.0))
+    (code,) = module["one_y_part"].inspect_llvm().values()
+    assert re.search(r"call <\d+ x double> @kir_sin_f64_x\d+", code)
