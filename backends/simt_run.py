@@ -18,13 +18,13 @@ from backends import simt_runtime as runtime
 from backends.cuda_compile import Lowered, libdevice
 from backends.simt_errors import SimtError
 from backends.simt_intrinsics import definition, inline_name
-from backends.simt_shadow import HOOK, WARP, Region, Shadow, hook, instrumented
+from backends.simt_shadow import HOOK, Region, Shadow, hook, instrumented
+from backends.simt_turns import next_turn, problem, turns
 from kernel_ir.errors import TargetError
 
 STACK_BYTES: Final = 128 * 1024
 MAX_THREADS: Final = 1024
 _POISON: Final = 0xFF
-_AT_WARP: Final = (runtime.AT_WARP_BARRIER, runtime.AT_WARP_FENCE)
 _ITEM_BYTES: Final = {"float": 4, "double": 8, "half": 2, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
 
@@ -42,7 +42,7 @@ class SimtKernel:
         self._engine, self._waits, self._shared = _native(lowered, checked)
         self._lock = threading.Lock()
         self._start = self._function("simt.start", 1)
-        self._round = self._function("simt.round", 2)
+        self._rounds = self._function("simt.rounds", 0, ctypes.c_int64) if self._waits else None
         self._straight = self._function("simt.straight", 2)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], seed: int = 0) -> None:
@@ -59,7 +59,7 @@ class SimtKernel:
             self._write("simt.grid", grids)
             self._write("simt.block", blocks)
             number = int(np.prod(grids))
-            waits = self._fibers(threads) if self._waits else None
+            waits = self._fibers(threads, seed) if self._waits else None
             shadow = self._shadow(arguments, threads) if self.checked else None
             for linear in range(number) if random is None else random.permutation(number).tolist():
                 x, rest = linear % grids[0], linear // grids[0]
@@ -71,10 +71,13 @@ class SimtKernel:
                 if waits is None:
                     order = np.arange(threads) if random is None else random.permutation(threads)
                     self._straight(order.ctypes.data, threads)
+                    found = ""
                 else:
-                    self._run_block(waits, random, shadow)
+                    found = self._fibers_run(waits)
                 if shadow is not None:
                     shadow.check(self.name)
+                if found:
+                    raise SimtError(f"{self.name}: {found}")
         del keep
 
     def _shadow(self, arguments: tuple[Any, ...], threads: int) -> Shadow:
@@ -89,31 +92,25 @@ class SimtKernel:
         self._set("simt.shadow", shadow.address)
         return shadow
 
-    def _fibers(self, threads: int) -> "_Waits":
+    def _fibers(self, threads: int, seed: int) -> "_Waits":
         """Contexts and stacks for the threads of one block, used again for each."""
-        waits = _Waits(self.name, threads)
+        waits = _Waits(threads, turns(threads, seed, self.checked))
         for name, array in waits.storage.items():
             self._set(f"simt.{name}", array.ctypes.data)
         self._set("simt.stack.bytes", STACK_BYTES)
         return waits
 
-    def _run_block(self, waits: "_Waits", random: np.random.Generator | None, shadow: Shadow | None) -> None:
+    def _fibers_run(self, waits: "_Waits") -> str:
+        """Runs one block; what is wrong with its waits."""
+        assert self._rounds is not None
         waits.state[:] = runtime.RUNNABLE
-        self._start(waits.threads)
-        while True:
-            ready = np.flatnonzero(waits.state == runtime.RUNNABLE).astype(np.int64)
-            if ready.size:
-                order = _next(ready, random)
-                self._round(order.ctypes.data, order.size)
-            if shadow is not None:
-                shadow.check(self.name)
-            if (waits.state == runtime.RETURNED).all():
-                return
-            waits.release(shadow)
+        self._start(waits.state.size)
+        found: int = self._rounds()
+        return problem(found, waits.turns, waits.state) if found else ""
 
-    def _function(self, name: str, arguments: int) -> Any:
+    def _function(self, name: str, arguments: int, result: Any = None) -> Any:
         address = self._engine.get_function_address(name)
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_size_t] * arguments)(address)
+        return ctypes.CFUNCTYPE(result, *[ctypes.c_size_t] * arguments)(address)
 
     def _set(self, name: str, value: int) -> None:
         ctypes.c_uint64.from_address(self._engine.get_global_value_address(name)).value = value
@@ -123,77 +120,22 @@ class SimtKernel:
 
 
 class _Waits:
-    """What each thread of a block waits for, and who may go on."""
+    """Where each thread of a block notes what it waits for, and what it runs on."""
 
-    def __init__(self, kernel: str, threads: int) -> None:
-        self.kernel = kernel
-        self.threads = threads
+    def __init__(self, threads: int, turns: np.ndarray[Any, Any]) -> None:
+        self.turns = turns
         self.state = _aligned(threads, np.int32)
-        self.mask = _aligned(threads, np.uint32)
-        self.site = _aligned(threads, np.uint64)
-        self.sent = _aligned(threads, np.uint32)
-        self.received = _aligned(threads, np.uint32)
         self.storage = {
             "contexts": _aligned(threads * runtime.CONTEXT_BYTES, np.uint8),
             "stacks": _aligned(threads * STACK_BYTES, np.uint8),
-            **{name: getattr(self, name) for name in ("state", "mask", "site", "sent", "received")},
+            "state": self.state,
+            "mask": _aligned(threads, np.uint32),
+            "site": _aligned(threads, np.uint64),
+            "sent": _aligned(threads, np.uint32),
+            "received": _aligned(threads, np.uint32),
+            "order": _aligned(threads, np.int64),
+            "turns": turns,
         }
-
-    def release(self, shadow: Shadow | None) -> None:
-        """Wakes all whose partners have come, and tells the shadow; raises SimtError if that is nobody."""
-        woken = [self._release_warp(first, shadow) for first in range(0, self.threads, WARP)]
-        at_block = self.state == runtime.AT_BLOCK_BARRIER
-        if at_block.all():
-            if len(np.unique(self.site)) > 1:
-                raise SimtError(f"{self.kernel}: threads of one block wait at different barriers")
-            self.state[:] = runtime.RUNNABLE
-            if shadow is not None:
-                shadow.pass_barrier()
-        elif not any(woken) and not (self.state == runtime.RUNNABLE).any():
-            raise SimtError(self._deadlock())
-
-    def _release_warp(self, first: int, shadow: Shadow | None) -> bool:
-        lanes = slice(first, min(first + WARP, self.threads))
-        waiting = np.isin(self.state[lanes], _AT_WARP)
-        if not waiting.any():
-            return False
-        number = np.arange(waiting.size, dtype=np.uint32)
-        released = False
-        for mask in np.unique(self.mask[lanes][waiting]):
-            named = (mask >> number) & np.uint32(1) == 1
-            here = waiting & (self.mask[lanes] == mask)
-            if not named[here].all():
-                raise SimtError(f"{self.kernel}: a lane waits at a warp operation whose mask {mask:#010x} does not name it")
-            if not here[named].all():
-                continue
-            if len(np.unique(self.site[lanes][named])) > 1:
-                raise SimtError(f"{self.kernel}: lanes of one warp wait at different warp operations")
-            self.received[lanes][named] = self.sent[lanes][named]
-            fence = self.state[lanes][named] == runtime.AT_WARP_FENCE
-            if shadow is not None and fence.all() and (named | (self.state[lanes] == runtime.RETURNED)).all():
-                shadow.pass_fence(first // WARP)
-            self.state[lanes][named] = runtime.RUNNABLE
-            released = True
-        return released
-
-    def _deadlock(self) -> str:
-        counts = {
-            "wait at a barrier of the block": int((self.state == runtime.AT_BLOCK_BARRIER).sum()),
-            "wait for lanes of their warp": int(np.isin(self.state, _AT_WARP).sum()),
-            "have returned": int((self.state == runtime.RETURNED).sum()),
-        }
-        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        return f"{self.kernel}: divergent barrier: of the {self.threads} threads of a block, {told}"
-
-
-def _next(ready: np.ndarray[Any, Any], random: np.random.Generator | None) -> np.ndarray[Any, Any]:
-    """Which threads run next: the first warp alone, or some warps in random order. In lock step no warp would overtake another."""
-    warps = ready // WARP
-    if random is None:
-        return ready[warps == warps[0]]
-    present = np.unique(warps)
-    chosen = present[random.random(present.size) < 0.5]
-    return random.permutation(ready[np.isin(warps, chosen if chosen.size else present[:1])])
 
 
 def _aligned(items: int, dtype: type[np.generic]) -> np.ndarray[Any, Any]:
@@ -232,11 +174,15 @@ def _native(lowered: Lowered, checked: bool) -> tuple[Any, bool, tuple[Region, .
     unused.add_global_dead_code_eliminate_pass()
     unused.run(module, builder)
     waits = any(f.name in runtime.WAITING for f in module.functions)
+    if not waits:
+        module.get_function("simt.rounds").linkage = "internal"  # so that it goes: what it calls is not there
     builder.getModulePassManager().run(module, builder)
     if inline := next((str(f) for f in module.functions if not f.is_declaration and " asm " in str(f)), None):
         raise TargetError(f"the CPU cannot run inline PTX:{inline[inline.index(' asm ') : inline.index(' asm ') + 80]}")
     if missing := sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(("nvvm.", "__nv", "___numba", "_Z"))):
         raise TargetError(f"{lowered.name} uses what the CPU cannot run: {', '.join(missing)}")
+    if waits:
+        llvm.add_symbol(runtime.TURN, next_turn())
     if checked:
         llvm.add_symbol(HOOK, hook())
         module = _parse(llvm, instrumented(str(module)), machine)
@@ -257,7 +203,7 @@ def _link(llvm: Any, lowered: Lowered, machine: Any) -> Any:
     thunk = _thunk(lowered.entry, [str(argument.type) for argument in entry.arguments])
     module.link_in(_parse(llvm, runtime.RUNTIME + thunk, machine))
     module.link_in(_parse(llvm, _intrinsics(module), machine))
-    exported = ("simt.start", "simt.round", "simt.straight")
+    exported = ("simt.start", "simt.rounds", "simt.straight")
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"

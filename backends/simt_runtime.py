@@ -1,7 +1,7 @@
 """The threads of a CUDA block become fibers on the CPU: LLVM IR over libc's makecontext and swapcontext, no C compiler needed.
 
 Only text is made here; `simt_run.py` links it to a kernel and drives it. A thread that meets a barrier, shuffle or vote notes what it
-waits for and switches back to the scheduler, which wakes it when all whom it waits for have come.
+waits for and switches back to the scheduler, which wakes it when all whom it waits for have come (`simt_turns.py` says who).
 """
 
 from typing import Final
@@ -14,6 +14,9 @@ AT_WARP_FENCE: Final = 4
 """A warp's barrier that orders memory; shuffles and votes wait, but do not."""
 CONTEXT_BYTES: Final = 8192
 """Room for a ucontext_t (968 bytes in glibc on x86-64, 4560 on AArch64)."""
+
+TURN: Final = "simt.turn"
+"""The function of `simt_turns.py`, called before each round."""
 
 RUNTIME: Final = f"""
 @simt.arguments = global ptr null
@@ -31,6 +34,8 @@ RUNTIME: Final = f"""
 @simt.site = global ptr null
 @simt.sent = global ptr null
 @simt.received = global ptr null
+@simt.order = global ptr null
+@simt.turns = global ptr null
 @simt.shadow = global ptr null
 @simt.scheduler = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 16
 
@@ -39,6 +44,8 @@ declare i32 @getcontext(ptr) returns_twice
 declare i32 @swapcontext(ptr, ptr) convergent
 declare void @makecontext(ptr, ptr, i32, ...)
 declare ptr @llvm.returnaddress(i32)
+; Releases those whose partners have come and chooses who runs next: how many, 0 where all have returned, negative where something is wrong.
+declare i64 @{TURN}(ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr)
 
 ; Makes thread number %index the one whose registers are read.
 define internal void @simt.become(i64 %index) {{
@@ -116,12 +123,24 @@ done:
   ret void
 }}
 
-; Runs each of the %count threads listed in %order until it waits or returns.
-define void @simt.round(ptr %order, i64 %count) {{
+; Runs the threads of one block, some of them each round, until all have returned or something is wrong.
+define i64 @simt.rounds() {{
 entry:
-  br label %loop
+  %table = load ptr, ptr @simt.turns
+  %state = load ptr, ptr @simt.state
+  %mask = load ptr, ptr @simt.mask
+  %site = load ptr, ptr @simt.site
+  %sent = load ptr, ptr @simt.sent
+  %received = load ptr, ptr @simt.received
+  %order = load ptr, ptr @simt.order
+  %shadow = load ptr, ptr @simt.shadow
+  br label %round
+round:
+  %count = call i64 @{TURN}(ptr %table, ptr %state, ptr %mask, ptr %site, ptr %sent, ptr %received, ptr %order, ptr %shadow)
+  %some = icmp sgt i64 %count, 0
+  br i1 %some, label %loop, label %done
 loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %i = phi i64 [ 0, %round ], [ %next, %loop ]
   %at = getelementptr i64, ptr %order, i64 %i
   %index = load i64, ptr %at
   call void @simt.become(i64 %index)
@@ -129,9 +148,9 @@ loop:
   %ignored = call i32 @swapcontext(ptr @simt.scheduler, ptr %context)
   %next = add i64 %i, 1
   %more = icmp ult i64 %next, %count
-  br i1 %more, label %loop, label %done
+  br i1 %more, label %loop, label %round
 done:
-  ret void
+  ret i64 %count
 }}
 
 ; Runs the threads listed in %order to their end, one after the other: for kernels in which nobody waits.

@@ -27,7 +27,7 @@ _RACE: Final = 3
 _MISALIGNED: Final = 4
 
 _HEADER: Final = 13
-_COUNT, _FAULT, _ADDRESS, _THREAD, _OTHER, _REGION, _KIND, _OTHER_KIND, _BLOCK, _THREADS, _EPOCH, _WARPS, _SINK = range(13)
+_COUNT, FAULT, _ADDRESS, _THREAD, _OTHER, _REGION, _KIND, _OTHER_KIND, _BLOCK, _THREADS, EPOCH, WARPS, _SINK = range(13)
 _REGION_WORDS: Final = 5
 """A region: first address, address past the end, bytes of an element, place of its cells, whether the block shares it."""
 _CELL_WORDS: Final = 7
@@ -61,7 +61,7 @@ class Shadow:
         self._sink = room[-room.ctypes.data % 64 :]
         self._cells: list[slice] = []
         self._warp = slice(first - warps, first)
-        self._words[[_COUNT, _THREADS, _WARPS, _SINK]] = len(regions), threads, first - warps, self._sink.ctypes.data
+        self._words[[_COUNT, _THREADS, WARPS, _SINK]] = len(regions), threads, first - warps, self._sink.ctypes.data
         for number, (region, count) in enumerate(zip(regions, cells, strict=True)):
             row = _HEADER + _REGION_WORDS * number
             self._words[row : row + _REGION_WORDS] = region.start, region.start + region.size, region.itemsize, first, region.shared
@@ -83,7 +83,7 @@ class Shadow:
 
     def pass_barrier(self) -> None:
         """All threads of the block have met: what came before is in order with what follows."""
-        self._words[_EPOCH] += 1
+        self._words[EPOCH] += 1
 
     def pass_fence(self, warp: int) -> None:
         """All threads of a warp have met at a barrier of the warp."""
@@ -91,11 +91,11 @@ class Shadow:
 
     def check(self, kernel: str) -> None:
         """Raises SimtError with the first fault since the launch began."""
-        if self._words[_FAULT]:
+        if self._words[FAULT]:
             raise SimtError(f"{kernel}: {self._story()}")
 
     def _story(self) -> str:
-        fault, address, other = (int(self._words[n]) for n in (_FAULT, _ADDRESS, _OTHER))
+        fault, address, other = (int(self._words[n]) for n in (FAULT, _ADDRESS, _OTHER))
         kind, other_kind = (_VERBS[int(self._words[n])] for n in (_KIND, _OTHER_KIND))
         who = self._thread(int(self._words[_THREAD]))
         if fault == _MISALIGNED:
@@ -144,8 +144,8 @@ def hook() -> int:
 
     @jit
     def fault(words: Any, what: Any, address: Any, me: Any, kind: Any, region: Any, other: Any, other_kind: Any) -> None:
-        if words[_FAULT] == 0:
-            words[_FAULT] = what
+        if words[FAULT] == 0:
+            words[FAULT] = what
             words[_ADDRESS] = address
             words[_THREAD] = me
             words[_OTHER] = other
@@ -160,7 +160,7 @@ def hook() -> int:
         if address & (alignment - 1):
             fault(words, _MISALIGNED, address, me, kind, 0, size, 0)
             return words[_SINK]
-        now = (words[_EPOCH] << 32) | words[words[_WARPS] + thread // WARP]
+        now = (words[EPOCH] << 32) | words[words[WARPS] + thread // WARP]
         for number in range(words[_COUNT]):
             row = _HEADER + _REGION_WORDS * number
             if address < words[row] or address + size > words[row + 1]:
