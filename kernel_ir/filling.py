@@ -1,6 +1,7 @@
 """Turns a parameter, a pattern and a seed into an array whose elements obey the facts about it."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from kernel_ir.nodes import Call, Expr, Fold, Kernel, Load, Param, ParamRef, Red
 from kernel_ir.number_system import Array
 from kernel_ir.patterns import fill
 from kernel_ir.sizes import conjuncts, number
-from kernel_ir.walk import arrays_read, expressions, statements, subtrees
+from kernel_ir.walk import expressions, statements, subtrees
 
 
 def filled(kernels: Sequence[Kernel], p: Param, facts: Sequence[Expr], env: Mapping[str, int], pattern: str, seed: int) -> Any:
@@ -94,11 +95,17 @@ def _limit(e: Expr, env: Mapping[str, int]) -> float | None:
 def _index_reach(kernels: Sequence[Kernel], name: str, env: Mapping[str, int]) -> int | None:
     """For an array whose elements serve as indices, the extent that they index at most; None for any other."""
     for k in kernels:
-        if name not in arrays_read(k):
-            continue
-        for stmt in statements(k.body):
-            places = [*stmt.indices, *([] if stmt.where is None else [stmt.where])]
-            places += [i for top in expressions(stmt) for x in subtrees(top) if isinstance(x, Load) for i in x.indices]
-            if any(isinstance(x, Load) and x.array == name for place in places for x in subtrees(place)):
-                return max((env[s] for s in k.sizes), default=4)
+        if name in _index_arrays(k):
+            return max((env[s] for s in k.sizes), default=4)
     return None
+
+
+@lru_cache(maxsize=64)
+def _index_arrays(k: Kernel) -> frozenset[str]:
+    """The arrays whose elements choose elements, or statements, of the kernel: asked at each draw of each array."""
+    found: set[str] = set()
+    for stmt in statements(k.body):
+        places = [*stmt.indices, *([] if stmt.where is None else [stmt.where])]
+        places += [i for top in expressions(stmt) for x in subtrees(top) if isinstance(x, Load) for i in x.indices]
+        found |= {x.array for place in places for x in subtrees(place) if isinstance(x, Load)}
+    return frozenset(found)

@@ -63,9 +63,11 @@ def map_binder(f: Callable[[Expr], Expr], b: Binder) -> Binder:
 
 def subtrees(e: Expr) -> Iterator[Expr]:
     """`e` and everything below it, parents first."""
-    yield e
-    for child in children(e):
-        yield from subtrees(child)
+    waiting = [e]  # no recursion: a generator inside each generator costs each node its depth
+    while waiting:
+        e = waiting.pop()
+        yield e
+        waiting.extend(reversed(children(e)))
 
 
 def free(e: Expr) -> frozenset[str]:
