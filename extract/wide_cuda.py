@@ -5,9 +5,9 @@ it from being made: then the neighbours lie side by side, from a multiple of the
 arrays start is the launch's guard; where a call does not meet it, the launch as it was runs.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import gcd
 from typing import Final
 
 from extract.fuse import expressions_of
@@ -15,6 +15,7 @@ from extract.strides import coefficient
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Call, Const, Expr, Fold, IndexRef, Load, Reduce, SizeRef, const
 from kernel_ir.plan import Buffer, Combine, Guard, Launch, Let, Loop, LoopKind, Node, Store
+from kernel_ir.ranges import polynomial
 from kernel_ir.walk import children, free, substitute, subtrees
 
 LANE_BYTES: Final = 16
@@ -128,8 +129,7 @@ def _node(node: Node, buffers: Mapping[str, Buffer], width: int, guards: list[Gu
 
 def _guard(loop: Loop, loops: tuple[Loop, ...] | None, buffers: Mapping[str, Buffer], width: int) -> Guard | None:
     """What a loop with `width` neighbours a thread asks; None where it stays as it is."""
-    short = isinstance(loop.lo, Const) and isinstance(loop.hi, Const) and int(loop.hi.value) - int(loop.lo.value) < width
-    if loop.step != 1 or short:
+    if loop.step != 1 or _points(loop) < width:
         return None
     rows = loops is None or not flat(loops, buffers)
     found = wide_accesses(loop, width, buffers, rows)
@@ -139,6 +139,21 @@ def _guard(loop: Loop, loops: tuple[Loop, ...] | None, buffers: Mapping[str, Buf
         return found.guard
     ends = _multiples((loop.lo, loop.hi), width)
     return None if ends is None else replace(found.guard, multiples=tuple(dict.fromkeys((*ends, *found.guard.multiples))))
+
+
+def _points(loop: Loop) -> float:
+    """The most points that the loop can have, whatever the sizes: infinity where no number is seen."""
+    gaps = [polynomial(hi) - polynomial(lo) for hi in _parts(loop.hi, "min") for lo in _parts(loop.lo, "max")]
+    return min((sum(c for _, c in gap.terms) for gap in gaps if not gap.atoms), default=math.inf)
+
+
+def _parts(e: Expr, op: str) -> Iterator[Expr]:
+    """The arguments of nested calls of `op`; `e` itself where it is none."""
+    if isinstance(e, Call) and e.op == op:
+        for x in e.args:
+            yield from _parts(x, op)
+    else:
+        yield e
 
 
 def _asked(buffer: Buffer, indices: tuple[Expr, ...], index: str, width: int, rows: bool) -> tuple[tuple[Expr, int], ...] | None:
@@ -161,8 +176,8 @@ def _multiples(terms: tuple[Expr, ...], width: int) -> tuple[tuple[Expr, int], .
             case Const(value):
                 if int(value) % width:
                     return None
-            case Call("mul", (Const(value), other)) | Call("mul", (other, Const(value))) if gcd(int(value), width) > 1:
-                part = width // gcd(int(value), width)
+            case Call("mul", (Const(value), other)) | Call("mul", (other, Const(value))) if math.gcd(int(value), width) > 1:
+                part = width // math.gcd(int(value), width)
                 within = () if part == 1 else _multiples((other,), part)
                 if within is None:
                     return None
