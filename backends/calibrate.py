@@ -29,8 +29,6 @@ from extract.machine_text import machine_file
 from kernel_ir.ops import OPS, Unit
 
 FUNCTIONS: Final = tuple(op for op, row in OPS.items() if row.unit in (Unit.EXP, Unit.TRIG))
-SIMD: Final = 0.75
-"""Share of its f64 time up to which a function of f32 was computed in vectors, which hold twice as many f32."""
 PRODUCT: Final = 1024
 """Side of the matrices whose product is timed."""
 MEASURED: Final = "measured by `kir targets calibrate`"
@@ -151,8 +149,7 @@ def _function(name: str, found: dict[str, Any]) -> None:
         if name == "erf":
             row["TRIG"] = rounded(found["functions"][dtype][name] * _lanes(found, dtype))
         found["cycles"][dtype] = {unit: row[unit] for unit in ORDER if unit in row}
-    single, double = (found["functions"][dtype][name] for dtype in ("f32", "f64"))
-    if (name, "f32") not in VECTOR or single > SIMD * double:
+    if (name, "f32") not in VECTOR:
         found["functions"].setdefault("scalar", []).append(name)
 
 

@@ -152,7 +152,8 @@ def halved(x, *coefficients):
 
 def in_vectors(name, formula, rare=None):
     """The code of a call of a function that has a form for each usual number of lanes. Where `rare` holds of an argument, the formula
-    is told so: for one number; a vector with such a lane goes lane by lane."""
+    is told so: for one number; a vector with such a lane goes lane by lane. Without `rare`, the formula itself: LLVM turns it into vectors.
+    """
 
     def defined(module, name, kinds, constants, one=None):
         function = ir.Function(module, ir.FunctionType(kinds[0], kinds), name)
@@ -176,6 +177,8 @@ def in_vectors(name, formula, rare=None):
         return Numbers(builder, result)
 
     def generate(context, builder, signature, args):
+        if rare is None:
+            return formula(*(Numbers(builder, x) for x in args)).value
         module, kinds = builder.module, [x.type for x in args]
         usual = (2, 4, 8) if kinds[0] == ir.DoubleType() else (4, 8, 16)
         if name not in module.globals:
