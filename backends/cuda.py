@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Final
 
@@ -83,18 +84,27 @@ class CudaKernel:
 
 
 class CudaOnCpu(CudaKernel):
-    """The same module with its kernels executed on the CPU, thread by thread; `seed` shuffles the order of threads and blocks."""
+    """The same module with its kernels executed on the CPU, thread by thread; `seed` shuffles the order of threads and blocks.
 
-    def __init__(self, plan: Plan, seed: int = 0) -> None:
+    `source` stands in for the plan's own. `compiled` keeps native code by the text that it is made from: modules that differ in one
+    kernel can share the others.
+    """
+
+    def __init__(self, plan: Plan, seed: int = 0, source: str = "", compiled: "dict[tuple[str, ...], SimtKernel] | None" = None) -> None:
         super().__init__(plan, DEFAULT)
         self.seed = seed
+        self.compiled: dict[tuple[str, ...], SimtKernel] = {} if compiled is None else compiled
+        if source:
+            self._emitted = replace(self._emitted, source=source)
 
     def __call__(self, *arguments: Any, **sizes: int) -> Any:
         """Runs it on NumPy arrays. Raises SimtError where threads wait for each other wrongly."""
         if self._run is None:
             namespace = _load(self.source)
+            texts = _kernel_texts(self.source)
             for width in ("narrow", "wide"):
-                namespace[width] = tuple(_Launcher(kernel, self) for kernel in namespace[width])
+                kernels = namespace[width]
+                namespace[width] = tuple(_Launcher(k, (width, *texts[k.py_func.__name__]), self) for k in kernels)
             namespace["device_array"] = _poisoned
             namespace["aligned"] = _aligned
             namespace["to_device"] = _host_copy
@@ -142,24 +152,31 @@ def _entry(namespace: dict[str, Any], source: str) -> Callable[..., Any]:
     return namespace[source[source.rindex("\ndef ") :].removeprefix("\ndef ").partition("(")[0]]
 
 
+def _kernel_texts(source: str) -> dict[str, tuple[str, str]]:
+    """What the code of each kernel of a module is made from, by name: the text before the kernels, and its own."""
+    before, _, rest = source.partition("\ndef kernels(index):\n")
+    made = rest[: rest.index("\n    return (")].split("\n    def ")[1:]
+    return {text.partition("(")[0]: (before, text) for text in made}
+
+
 class _Launcher:
     """Stands for a `cuda.jit` kernel in the module: `kernel[blocks, threads](…)` compiles for the arguments' types, and runs on the CPU."""
 
-    def __init__(self, kernel: Any, owner: CudaOnCpu) -> None:
+    def __init__(self, kernel: Any, text: tuple[str, ...], owner: CudaOnCpu) -> None:
         self.kernel = kernel
+        self.text = text
         self.owner = owner
-        self.compiled: dict[tuple[str, ...], SimtKernel] = {}
 
     def __getitem__(self, configuration: tuple[int, int]) -> Callable[..., None]:
         blocks, threads = configuration
 
         def run(*arguments: Any) -> None:
             types = tuple(map(_numba_type, arguments))
-            key = tuple(map(str, types))
-            if key not in self.compiled:
+            key = (*self.text, *map(str, types))
+            if key not in self.owner.compiled:
                 cc = cuda_compile.capability(self.owner.architecture)
-                self.compiled[key] = SimtKernel(cuda_compile.lower(self.kernel, types, cc))
-            self.compiled[key]((blocks,), (threads,), arguments, self.owner.seed)
+                self.owner.compiled[key] = SimtKernel(cuda_compile.lower(self.kernel, types, cc))
+            self.owner.compiled[key]((blocks,), (threads,), arguments, self.owner.seed)
 
         return run
 
