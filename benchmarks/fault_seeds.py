@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from backends.cuda import CudaOnCpu
 from kernel_ir.dtypes import I64
@@ -103,9 +103,9 @@ def _node(node: Node, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str,
                     yield kind, where, replace(node, **{field.name: (*value[:n], other, *value[n + 1 :])})
 
 
-def _all(value: Any, kind: type) -> bool:
+def _all(value: Any, kind: Any) -> bool:
     """Whether the field of a node is some nodes, or some expressions."""
-    return type(value) is tuple and bool(value) and isinstance(value[0], kind)
+    return type(value) is tuple and bool(value) and isinstance(cast("tuple[Any, ...]", value)[0], kind)
 
 
 def _expr(e: Expr, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str, Expr]]:
