@@ -5,7 +5,8 @@
 Every contender is verified before it is timed, and again afterwards on other values; one that fails or is wrong is shown as such.
 Ratios are medians, over the rounds, of how many times as long as ours a contender took. `copy` is a parallel copy, into memory that is
 already there, of as many bytes as the kernel's inputs and outputs have: the floor of a memory-bound kernel. All contenders use their
-own default number of threads and allocate their outputs in each call.
+own default number of threads and allocate their outputs in each call. A timed call follows another of the same contender, which has
+woken its threads, and that one a pause in which those of the contender before went to sleep: a BLAS's spin for 0.1 s.
 """
 
 import argparse

@@ -56,6 +56,19 @@ def copy_speeds() -> list[dict[str, float]]:
     return [_copy_speed(mebibytes) for mebibytes in COPIES]
 
 
+def settle(step: float = 0.012, limit: float = 0.3) -> float:
+    """Waits until this program's threads sleep, and says how long that took. Those of a BLAS spin for up to 0.1 s after a product, on
+    a core that the next contender's threads need: one library would pay for another. A step is several ticks of the kernel's clock, which
+    counts what other threads use."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < limit:
+        used = time.process_time()
+        time.sleep(step)
+        if time.process_time() - used < 0.25 * step:
+            break
+    return time.perf_counter() - began
+
+
 def busy_cores(seconds: float = 0.3) -> float | None:
     """How many cores other programs keep busy (this one sleeps meanwhile); None where the system does not say."""
     before = _processor_ticks()

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.check import verdict
 from benchmarks.inputs import Case, Inputs, Sizes
-from benchmarks.machine import copy_into
+from benchmarks.machine import copy_into, settle
 from benchmarks.peers import Absent, Array, Contender
 from benchmarks.reference import expected, result_types, signature
 from kernel_ir.nodes import Kernel
@@ -74,7 +74,7 @@ def measured(
         else:
             contenders[name], calls[name] = contender, bound.call
     moved = _bytes(kernel, inputs, reference)
-    timings = alternating(calls | {"copy": copy(moved)}, rounds, seconds) if calls else {}
+    timings = alternating(calls | {"copy": copy(moved)}, rounds, seconds, settle) if calls else {}
     faults |= _faults_on_other_values(kernel, case, sizes, inputs, contenders)
     return Row(kernel.name, sizes, moved, {n: t for n, t in timings.items() if n not in faults}, faults, absent)
 

@@ -36,20 +36,25 @@ class Timing:
         return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
-def alternating(calls: Mapping[str, Callable[[], object]], rounds: int = 15, seconds: float = 5.0) -> dict[str, Timing]:
-    """Times each call once a round, in turn, for `rounds` rounds or about `seconds` in all (three rounds at least).
+def alternating(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 15, seconds: float = 5.0, between: Callable[[], object] | None = None
+) -> dict[str, Timing]:
+    """Times each call once a round, in turn, for `rounds` rounds or about `seconds` of calls in all (three rounds at least).
 
-    Every second round runs in reverse order, so that no contender always follows the same other one through the caches.
+    Every second round runs in reverse order, so that no contender always follows the same other one through the caches. `between`: what
+    lets the threads of the contender before come to rest; those of the next are then woken by a call off the clock.
     """
     for call in calls.values():
         for _ in range(WARM_UPS):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    began = time.perf_counter()
     for number in range(rounds):
-        if number >= 3 and time.perf_counter() - began > seconds:
+        if number >= 3 and sum(map(sum, times.values())) > seconds:
             break
         for name in calls if number % 2 == 0 else reversed(list(calls)):
+            if between is not None:
+                between()
+                calls[name]()
             start = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - start)
