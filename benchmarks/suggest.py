@@ -1,10 +1,11 @@
 """Turns lists of suggestions into figures: are unsound ones refused, sound ones admitted with the right licence, lost rules restored?
 
-    python -m benchmarks.suggest [--only unsound|sound|restore|example] [--output benchmarks/results/suggest.json]
+    python -m benchmarks.suggest [--only unsound|sound|restore|example] [--database FILE] [--output benchmarks/results/suggest.json]
 
 The suggestions (`benchmarks/suggestions/`) were written by hand, the unsound ones to deceive; no model was asked. Each goes through
 the whole path of `kir rules suggest`: parsed, typed, licensed, proved, repaired, generalised. An unsound one that comes out repaired is
-checked again by an oracle that shares nothing with the prover (`benchmarks/oracle.py`).
+checked again by an oracle that shares nothing with the prover (`benchmarks/oracle.py`). Suggestions are judged on all cores at once; with
+`--database`, a run that was broken off goes on with the proofs that it has, by this version of the prover (`proofs`: how many were new).
 """
 
 import argparse
@@ -12,26 +13,31 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from benchmarks.machine import description
 from benchmarks.oracle import counterexample
 from benchmarks.suggest_example import example
 from benchmarks.suggest_restore import restore
 from extract.suggest import Batch, Outcome
-from extract.suggest_database import Database
+from extract.suggest_database import opened
 from extract.suggest_isolate import Isolated
 from extract.suggest_judge import Judge
-from extract.suggest_read import one_rule
+from extract.suggest_pool import cores
+from extract.suggest_read import one_rule, read_rule
 from kernel_ir.fastmath import ALL, flags
 from kernel_ir.suggesting import Search
 from rewrites.rule import Rule
 
 HERE = Path(__file__).parent
 SUGGESTIONS = HERE / "suggestions"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,44 @@ def _lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def judged(texts: Sequence[str], licence: str, isolated: Isolated) -> list[Outcome]:
-    """The fates of suggestions where no rule is there before, and no kernel: what the prover admits."""
-    judge = Judge((), (), flags(licence), Search(), Database(None), isolated, "evaluation")
-    return [judge.judge(text, Batch(text, "by hand")) for text in texts]
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The fate of a suggestion where no rule is there before, and no kernel: what the prover admits, in how many proofs and seconds."""
+
+    outcome: Outcome
+    proofs: int
+    seconds: float
+
+
+def judged(text: str, licence: str, isolated: Isolated, database: Path | None) -> Judged:
+    """A suggestion's fate under the flags."""
+    started = time.perf_counter()
+    with opened(database) as proofs:
+        judge = Judge((), (), flags(licence), Search(), proofs, isolated, f"evaluation {started}")
+        outcome = judge.judge(text, Batch(text, "by hand"))
+        return Judged(outcome, judge.prover.proofs, round(time.perf_counter() - started, 1))
+
+
+def rows_of(row: Callable[[T, Isolated], dict[str, Any]], items: Sequence[T]) -> list[dict[str, Any]]:
+    """The row of each item, in order, made on all cores."""
+    idle: SimpleQueue[Isolated] = SimpleQueue()
+    processes = [Isolated() for _ in range(cores())]
+
+    def made(item: T) -> dict[str, Any]:
+        isolated = idle.get()
+        try:
+            return row(item, isolated)
+        finally:
+            idle.put(isolated)
+
+    try:
+        for process in processes:
+            idle.put(process)
+        with ThreadPoolExecutor(len(processes)) as threads:
+            return list(threads.map(made, items))
+    finally:
+        for process in processes:
+            process.close()
 
 
 def admitted_wrongly(suggested: str, outcome: Outcome) -> str:
@@ -76,47 +116,63 @@ def admitted_wrongly(suggested: str, outcome: Outcome) -> str:
     if not outcome.fate.certified:
         return ""
     rule = one_rule(outcome.admitted)
-    if _claim(rule) == _claim(one_rule(_rule_text(suggested))):
+    if _claim(rule) == _claim(one_rule(read_rule(suggested).text)):
         return "admitted as it was suggested"
     return counterexample(rule)
-
-
-def _rule_text(suggested: str) -> str:
-    from extract.suggest_read import read_rule
-
-    return read_rule(suggested).text
 
 
 def _claim(rule: Rule) -> tuple[Any, ...]:
     return rule.lhs, rule.rhs, rule.guards, rule.needs
 
 
-def evaluate_unsound(isolated: Isolated) -> dict[str, Any]:
+def evaluate_unsound(database: Path | None) -> dict[str, Any]:
     """How many of the unsound suggestions were admitted, by kind."""
-    rows: list[dict[str, Any]] = []
-    for one in unsound():
-        (outcome,) = judged([one.text], one.flags, isolated)
+
+    def row(one: Unsound, isolated: Isolated) -> dict[str, Any]:
+        found = judged(one.text, one.flags, isolated, database)
+        outcome = found.outcome
         wrong = admitted_wrongly(one.text, outcome)
         why = outcome.why.splitlines()[0] if outcome.why else ""
-        rows.append(
-            {"kind": one.kind, "suggested": one.text, "fate": outcome.fate.value, "admitted": outcome.admitted, "why": why, "wrong": wrong}
-        )
         _say(f"{'WRONG ' if wrong else ''}{outcome.fate.value:10} {one.text}  {outcome.admitted and '-> ' + outcome.admitted} {wrong}")
+        return {
+            "kind": one.kind,
+            "suggested": one.text,
+            "fate": outcome.fate.value,
+            "admitted": outcome.admitted,
+            "why": why,
+            "wrong": wrong,
+            "proofs": found.proofs,
+            "seconds": found.seconds,
+        }
+
+    rows = rows_of(row, unsound())
     kinds = list(dict.fromkeys(r["kind"] for r in rows))
     by_kind = {kind: sum(bool(r["wrong"]) for r in rows if r["kind"] == kind) for kind in kinds}
     repaired = sum(bool(r["admitted"]) for r in rows)
     return {"suggestions": len(rows), "admitted": sum(by_kind.values()), "repaired": repaired, "admitted_by_kind": by_kind, "rows": rows}
 
 
-def evaluate_sound(isolated: Isolated) -> dict[str, Any]:
+def evaluate_sound(database: Path | None) -> dict[str, Any]:
     """How many of the sound suggestions were admitted with the licence that they must have."""
-    rows: list[dict[str, Any]] = []
-    for text, licence in sound():
-        (outcome,) = judged([text], "all", isolated)
+
+    def row(one: tuple[str, str], isolated: Isolated) -> dict[str, Any]:
+        text, licence = one
+        found = judged(text, "all", isolated, database)
+        outcome = found.outcome
         needs = one_rule(outcome.admitted).needs if outcome.fate.certified else ALL
         right = outcome.fate.certified and (licence == "any" or needs == flags("none" if licence == "-" else licence))
-        rows.append({"suggested": text, "licence": licence, "fate": outcome.fate.value, "admitted": outcome.admitted, "right": right})
         _say(f"{'' if right else 'MISSED '}{outcome.fate.value:10} {text} [{licence}] -> {outcome.admitted} {outcome.why.splitlines()[:1]}")
+        return {
+            "suggested": text,
+            "licence": licence,
+            "fate": outcome.fate.value,
+            "admitted": outcome.admitted,
+            "right": right,
+            "proofs": found.proofs,
+            "seconds": found.seconds,
+        }
+
+    rows = rows_of(row, sound())
     right = sum(r["right"] for r in rows)
     return {"suggestions": len(rows), "admitted": right, "rate": right / len(rows), "rows": rows}
 
@@ -133,18 +189,18 @@ def main() -> int:
     """Runs the evaluation; exit code 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("unsound", "sound", "restore", "example"), action="append")
+    parser.add_argument("--database", type=Path, help="an SQLite file that keeps the proofs, so that a run can go on where it ended")
     parser.add_argument("--output", default=str(HERE / "results" / "suggest.json"))
     arguments = parser.parse_args()
     path = Path(arguments.output)
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     result |= {"machine": description(), "suggestions": "written by hand; no language model was asked"}
     parts: dict[str, Any] = {"unsound": evaluate_unsound, "sound": evaluate_sound}
-    with Isolated() as isolated:
-        for name, part in parts.items():
-            if not arguments.only or name in arguments.only:
-                started = time.perf_counter()
-                result[name] = part(isolated) | {"seconds": round(time.perf_counter() - started, 1)}
-                _write(path, result)
+    for name, part in parts.items():
+        if not arguments.only or name in arguments.only:
+            started = time.perf_counter()
+            result[name] = part(arguments.database) | {"seconds": round(time.perf_counter() - started, 1), "cores": cores()}
+            _write(path, result)
     if not arguments.only or "restore" in arguments.only:
         result["restore"] = restore(_say)
         _write(path, result)

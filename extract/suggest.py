@@ -15,7 +15,7 @@ class Fate(Enum):
 
     REFUSED = "refused"  # too large, or it does not parse or type
     UNLICENSED = "needs a flag that is off"
-    KNOWN = "known"  # a rule of the book says the same, or derives it
+    KNOWN = "known"  # the rules of the book derive it, and no kernel gets cheaper with it besides
     REFUTED = "refuted"  # with a counterexample
     UNPROVED = "not proved"  # no counterexample and no proof, or none in time
     NO_GAIN = "no gain"  # certified, but no kernel gets cheaper

@@ -60,7 +60,7 @@ class Gains:
 
     def outcomes(self, certified: Sequence["Certified"], alone: bool = True) -> list[Outcome]:
         """What each certified rule gains, in their order; rules that gain are kept."""
-        fates = {c.rule.name: replace(c.outcome, why=NO_GAIN) for c in certified}
+        fates = {c.rule.name: _idle(c.outcome) for c in certified}
         if not certified:
             return []
         try:
@@ -87,7 +87,7 @@ class Gains:
         notes = {c.rule.name: [n for f in whole for n in f.notes if c.rule.name in n] for c in certified}
         for c in certified:
             if notes[c.rule.name]:
-                fates[c.rule.name] = replace(c.outcome, why="; ".join((NO_GAIN, *dict.fromkeys(notes[c.rule.name]))))
+                fates[c.rule.name] = _idle(c.outcome, *dict.fromkeys(notes[c.rule.name]))
         narrow = [c.narrow if notes[c.rule.name] else c.rule for c in certified]
         return (narrow, self._all(tuple(narrow))) if narrow != rules else (rules, whole)
 
@@ -148,6 +148,11 @@ class Gains:
 
 def _optimized(optimizer: Optimizer, rules: tuple[Rule, ...], kernel: Kernel) -> Found:
     return optimizer(kernel, rules)
+
+
+def _idle(outcome: Outcome, *notes: str) -> Outcome:
+    """The outcome of a rule that gains nothing."""
+    return replace(outcome, why="; ".join(filter(None, (outcome.why, NO_GAIN, *notes))))
 
 
 def _words(reason: Exception) -> str:

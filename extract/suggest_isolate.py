@@ -79,8 +79,9 @@ class Isolated:
         # A fork would inherit threads of OpenMP and of the progress display.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.memory), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs, self.memory), daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         self._pipe = ours
         return ours

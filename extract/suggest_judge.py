@@ -1,9 +1,10 @@
-"""Turns one suggested text into its fate: read, licensed, new, proved (repaired where the obvious guards do), general, and of use.
+"""Turns one suggested text into its fate: read, licensed, proved (repaired where the obvious guards do), general, new, and of use.
 
 Nothing that a suggestion says is believed: the types are the checker's, the licence is the user's, the truth is the prover's, the gain is
 the cost model's (or the clock's).
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from rewrites.wording import canonical_text, rule_text
 
 TOGETHER: Final = 24
 """Rules without a gain of their own that are tried together, the latest first."""
+DERIVED: Final = "the rules that there are derive it"
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class Judge:
     def together(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Certified rules that gained nothing in their batches, once more: all at once."""
         names = {r.name for r in self.kept}
-        idle = {o.admitted: o for o in outcomes if o.fate is Fate.NO_GAIN and o.name not in names}
+        idle = {o.admitted: o for o in outcomes if o.admitted and o.fate in (Fate.NO_GAIN, Fate.KNOWN) and o.name not in names}
         latest = list(idle.values())[-TOGETHER:]
         certified = [
             Certified(o, canonical_text(read_rule(o.suggested)), rule, rule)
@@ -143,16 +145,28 @@ class Judge:
 
     def _proved_and_new(self, rule: Rule, key: str, outcome: Outcome, is_general: bool) -> "Outcome | Certified":
         if self.prover.derived(rule, self._known()):
-            return replace(outcome, fate=Fate.KNOWN, why="the rules that there are derive it")
+            return self._derived(rule, key, outcome, DERIVED)
         proved = self._proved(rule)
         if proved is None:
             return self._failed(rule, outcome)
         if proved != rule and self.prover.derived(proved, self._known()):
-            return replace(outcome, fate=Fate.KNOWN, why=f"as far as it holds, the rules that there are derive it: {rule_text(proved)}")
+            return self._derived(proved, key, outcome, f"as far as it holds, {DERIVED}: {rule_text(proved)}")
         narrow = one_rule(rule_text(proved))
         general = narrow if is_general else one_rule(rule_text(generalised(proved, self.prover.holds)))
-        method = self.prover.proof(general).method
-        return Certified(replace(outcome, fate=Fate.NO_GAIN, admitted=rule_text(general), method=method), key, general, narrow)
+        return self._certified(replace(outcome, fate=Fate.NO_GAIN), key, general, narrow)
+
+    def _derived(self, rule: Rule, key: str, outcome: Outcome, why: str) -> "Outcome | Certified":
+        """A rule that others derive: what they do step by step, the e-graph of a kernel may not reach within its limits, so it is tried."""
+        known = replace(outcome, fate=Fate.KNOWN, why=why)
+        if not rule.needs <= self.flags or not self.prover.holds(rule):
+            return known
+        least = one_rule(rule_text(self.prover.least(rule)))
+        if canonical_text(least) in {_canonical(r) for r in self._known()}:
+            return known
+        return self._certified(known, key, least, least)
+
+    def _certified(self, outcome: Outcome, key: str, rule: Rule, narrow: Rule) -> Certified:
+        return Certified(replace(outcome, admitted=rule_text(rule), method=self.prover.proof(rule).method), key, rule, narrow)
 
     def _known(self) -> tuple[Rule, ...]:
         return (*self.rules, *self.kept)
@@ -161,8 +175,12 @@ class Judge:
         """The rule under the user's flags, with what guards it turned out to need."""
         if rule.needs <= self.flags and self.prover.holds(rule):
             return self.prover.least(rule)
-        better = repaired(rule, self.flags, self.prover.holds)
+        better = repaired(rule, self.flags, self._says_something) or repaired(rule, self.flags, self.prover.holds)
         return None if better is None else self.prover.least(one_rule(rule_text(better)))
+
+    def _says_something(self, rule: Rule) -> bool:
+        """Whether the rule holds, and its guards leave more of it than constants, which fold without any rule."""
+        return self.prover.holds(rule) and not self.prover.derived(rule, ())
 
     def _failed(self, rule: Rule, outcome: Outcome) -> Outcome:
         """Why the rule is not admitted: a flag that is off, a counterexample, or no proof."""
@@ -172,3 +190,11 @@ class Judge:
             why = f"it needs {flags_text(off)}, and the flags that are on are {flags_text(self.flags)}"
             return replace(outcome, fate=Fate.UNLICENSED, why=why)
         return replace(outcome, fate=Fate.REFUTED if proof.refuted else Fate.UNPROVED, why=proof.why)
+
+
+@functools.cache
+def _canonical(rule: Rule) -> str:
+    try:
+        return canonical_text(rule)
+    except KernelError:
+        return ""

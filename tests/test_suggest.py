@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from extract.suggest import Batch, Fate, Gain, Outcome
+from extract.suggest import Batch, Fate, Found, Gain, Outcome
 from extract.suggest_answer import MAX_RULES, rule_texts
 from extract.suggest_book import added, book_text, certificates_text
 from extract.suggest_chat import Answer, Spending
@@ -281,6 +281,47 @@ def test_rules_that_gain_only_together_are_kept_together(isolated):
     fates = {o.name: o for o in report.outcomes}
     assert fates["half"].fate is fates["whole"].fate is Fate.KEPT, report.outcomes
     assert fates["idle"].fate is Fate.NO_GAIN and not fates["idle"].gains
+
+
+SMALL = "rule swap: a + b => b + a on int\nrule nothing: x + 0 => x on int\n"
+
+
+def luckier_with_first(kernel, extra) -> Found:
+    """An optimizer whose e-graph never gets as far as the rule `first` says in one step."""
+    return Found(kernel, "", 2.0, 1.0 if any(r.name == "first" for r in extra) else 2.0, (), fired=tuple(r.name for r in extra))
+
+
+def test_a_rule_that_others_derive_is_kept_where_a_kernel_needs_it_in_one_step(isolated):
+    kernels = tuple(parse(KERNEL).values())
+    judge = Judge(kernels, load_book(SMALL), flags("none"), luckier_with_first, Database(None), isolated, "setting")
+    text = "rule first: 0 + x => x on int\nrule second: 0 + (x + 0) => x on int\nrule third: u + v => v + u on int\n"
+    text += "rule fourth: (0 + x) + 0 => x on f64 if nonzero(x)"
+    fates = {o.name: o for o in run(judge, Scripted(text), rounds=1).outcomes}
+    assert fates["first"].fate is Fate.KEPT and fates["first"].gains and fates["first"].method
+    assert fates["second"].fate is Fate.KNOWN and fates["second"].admitted and "no kernel" in fates["second"].why
+    assert fates["third"].fate is Fate.KNOWN and not fates["third"].admitted
+    assert fates["fourth"].fate is Fate.NO_GAIN
+    assert [r.name for r in judge.kept] == ["first"]
+
+
+def test_a_repair_leaves_more_than_constants(isolated):
+    bare = Judge((), (), flags("none"), Search(), Database(None), isolated, "setting")
+    bare.prover.begin()
+    vacuous, useful = (read_rule(f"rule same: x - x => 0 on i32 if {guard}") for guard in ("is_const(x)", "nonneg(x)"))
+    assert bare.prover.holds(vacuous) and not bare._says_something(vacuous) and bare._says_something(useful)
+
+
+def test_the_rules_that_the_evaluation_takes_away_are_there():
+    from benchmarks.suggest_restore import REMOVED, Reduced
+
+    left = {r.name for r in Reduced(removed=REMOVED).base()}
+    assert len(left) + len(REMOVED) == len(Search().base()) and len(REMOVED) == 20
+
+
+def test_rows_of_an_evaluation_are_in_order():
+    from benchmarks.suggest import rows_of
+
+    assert [r["n"] for r in rows_of(lambda n, _: {"n": n}, range(20))] == list(range(20))
 
 
 def outcome(name="r", text="rule r: cbrt(x) * cbrt(x) * cbrt(x) => x needs afn", **given) -> Outcome:
