@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kernel_ir.errors import KernelError
 from rewrites.declare import PROVENANCE, SIGNATURES, VIA
+from rewrites.native import bindings
 from rewrites.terms import Arg, Term, Variable
 
 KEPT: Final = 8
@@ -107,8 +108,7 @@ class Session:
 
         All is one rule whose head is a chain of lets: three times faster than a command a term.
         """
-        from egglog import bindings as egg
-
+        egg = bindings()
         span = egg.RustSpan("", 0, 0)
 
         def column(arg: Arg, sort: str) -> Any:
@@ -159,16 +159,14 @@ class Session:
 
     def step(self, ruleset: str) -> Step:
         """Runs one iteration of a ruleset."""
-        from egglog import bindings as egg
-
+        egg = bindings()
         span = egg.RustSpan("", 0, 0)
         (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
         return Step(output.report.updated, {name: n for name, n in output.report.num_matches_per_rule.items() if n})
 
     def enter(self) -> None:
         """Remembers the e-graph as it is, which at first is the rules alone."""
-        from egglog import bindings as egg
-
+        egg = bindings()
         self._run(egg.Push(1))
 
     def leave(self) -> None:
@@ -177,8 +175,7 @@ class Session:
         self._marked.clear()
 
     def _pop(self, times: int) -> None:
-        from egglog import bindings as egg
-
+        egg = bindings()
         self._run(egg.Pop(egg.RustSpan("", 0, 0), times))
 
     def replay(self, rulesets: Sequence[str]) -> None:
@@ -201,8 +198,7 @@ class Session:
 
     def rows(self) -> Rows:
         """How much the e-graph holds."""
-        from egglog import bindings as egg
-
+        egg = bindings()
         (output,) = self._run(egg.PrintSize(egg.RustSpan("", 0, 0), None))
         nodes = facts = 0
         present: set[str] = set()
@@ -294,8 +290,7 @@ _names: Final = _counter()
 
 
 def _load(commands: tuple[str, ...]) -> Any:
-    from egglog import bindings as egg
-
+    egg = bindings()
     egraph: Any = egg.EGraph()
     for command in commands:
         # Each span copies the whole text it lies in, so a command is parsed by itself.
@@ -310,8 +305,7 @@ def _load(commands: tuple[str, ...]) -> Any:
 
 def _is_egglogs(error: BaseException) -> bool:
     """Whether egglog is at fault. A Rust panic derives from BaseException alone: its module tells."""
-    from egglog import bindings as egg
-
+    egg = bindings()
     return isinstance(error, egg.EggSmolError) or type(error).__module__ == "pyo3_runtime"
 
 

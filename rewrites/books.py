@@ -42,8 +42,7 @@ def proved_book(book: str | Path) -> tuple[Rule, ...]:
 
     Raises RuleError for a rule that has none, or was edited since, and says which command proves it.
     """
-    path = Path(book)
-    return require(kept(path, load_book), path)
+    return kept(Path(book), lambda path: require(load_book(path), path))
 
 
 @functools.cache

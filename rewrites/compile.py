@@ -4,14 +4,16 @@ A command is named `rule`, `rule~` (right to left), `rule#2` (the second variant
 """
 
 import itertools
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from kernel_ir.dtypes import DType
 from kernel_ir.nodes import const
 from kernel_ir.ops import OPS
-from rewrites.declare import CODES, PROVENANCE, class_letter, op_constructor
+from rewrites.declare import CODES, PROVENANCE, SIGNATURES, VIA, class_letter, op_constructor
 from rewrites.guards import Context, Guard, Ways, conditions, index_name
 from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns
 from rewrites.rule import Phase, Rule, phase
@@ -19,14 +21,42 @@ from rewrites.rule import Phase, Rule, phase
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One egglog rule: the facts that it matches, the term that it adds and unites with the class `e_`, and its text."""
+    """One egglog rule: the facts that it matches, the term that it adds and unites with the class `e_`, and the new e-nodes of it;
+    the constructors of the facts and of the term."""
 
     name: str
-    rule: Rule
     phase: Phase
     facts: tuple[str, ...]
     term: str
-    text: str
+    nodes: tuple[str, ...]
+    needs: frozenset[str]
+    makes: frozenset[str]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what the rule finds is one of its variables: then it makes no e-node that could tell which rule this was."""
+        return self.term.startswith("v_")
+
+    @property
+    def adds(self) -> bool:
+        """Whether the rule makes e-nodes, literals apart."""
+        return not self.is_known and not self.term.startswith("(Lit ")
+
+    def text(self, ruleset: str, number: int | None = None) -> str:
+        """The egglog rule. With a number, the `src_…` table of each new node is set to it (first writer wins), or `via` of the class."""
+        actions = [f"(union e_ {self.term})"]
+        if number is not None:
+            actions = [f"(set ({VIA} e_) {number})", *actions] if self.is_known else actions
+            actions += [f"(set ({PROVENANCE}{node[1:]} {number})" for node in self.nodes]
+        return f'(rule ({" ".join(self.facts)}) ({" ".join(actions)}) :ruleset {ruleset} :name "{self.name}")'
+
+
+_WORD: Final = re.compile(r"\((\w+)")
+
+
+def constructors(text: str) -> frozenset[str]:
+    """The constructors of e-nodes in some egglog text."""
+    return frozenset(word for word in _WORD.findall(text) if word in SIGNATURES)
 
 
 def rule_name(command: str) -> str:
@@ -38,28 +68,30 @@ def rule_name(command: str) -> str:
     return command.partition("#")[0].rstrip("~")
 
 
-def egglog_commands(rule: Rule, number: int | None = None) -> list[str]:
-    """The egglog text of every command of the rule, one a line; see `commands`."""
-    return [c.text for c in commands(rule, number)]
+_known: Final[dict[int, tuple[Rule, tuple[Command, ...]]]] = {}
 
 
-def commands(rule: Rule, number: int | None = None) -> tuple[Command, ...]:
-    """Every command of the rule. With a number, each new node's `src_…` table is set to it: first writer wins."""
-    found: list[Command] = []
+def remember(rules: Sequence[Rule], compiled: Sequence[tuple[Command, ...]]) -> None:
+    """Tells the commands of rules that were compiled before."""
+    _known.update((id(rule), (rule, found)) for rule, found in zip(rules, compiled, strict=True))  # each entry keeps its rule's id taken
+
+
+def commands(rule: Rule) -> tuple[Command, ...]:
+    """Every command of the rule."""
+    known = _known.get(id(rule))
+    return tuple(_commands(rule)) if known is None else known[1]
+
+
+def _commands(rule: Rule) -> Iterator[Command]:
     if rule.substitutes:
-        return ()
+        return
     for way, (lhs, rhs) in enumerate(rule.directions):
         base = rule.name + "~" * way
+        when = phase(rule, lhs, rhs)
         variants = dict.fromkeys(v for chosen in _assignments(rule) for v in _variants(rule, chosen, lhs, rhs))
         for count, (facts, term, nodes) in enumerate(variants, 1):
             name = base if count == 1 else f"{base}#{count}"
-            when = phase(rule, lhs, rhs)
-            actions = [f"(union e_ {term})"]
-            if number is not None:
-                actions += [f"(set ({PROVENANCE}{node[1:]} {number})" for node in nodes]
-            text = f'(rule ({" ".join(facts)}) ({" ".join(actions)}) :ruleset {when} :name "{name}")'
-            found.append(Command(name, rule, when, facts, term, text))
-    return tuple(found)
+            yield Command(name, when, facts, term, nodes, constructors(" ".join(facts)), constructors(term))
 
 
 Chosen = dict[int, tuple[DType, ...]]

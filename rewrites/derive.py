@@ -12,7 +12,7 @@ from kernel_ir.fastmath import Flag
 from rewrites.adapter import EGraphError, RefusedCommand, Session, session
 from rewrites.compile import commands
 from rewrites.ground import Ground, Room, grounds
-from rewrites.program import Line, analysis_lines, closure, line_of, loaded
+from rewrites.program import Line, analysis_lines, closure, loaded
 from rewrites.rule import Rule
 
 TERMS: Final = 250
@@ -73,11 +73,7 @@ def all_derivable(
 @functools.lru_cache(4096)
 def _lines(rule: Rule) -> tuple[Line, ...]:
     """The rule's egglog rules: what makes no e-nodes runs freely, all else in one ruleset, instruction selection too."""
-    made: list[Line] = []
-    for command in commands(rule):
-        free = command.term.startswith(("v_", "(Lit "))
-        made.append(line_of(command.text.replace(f":ruleset {command.phase} ", f":ruleset {'shrink' if free else 'derive'} ")))
-    return tuple(made)
+    return tuple(Line(c.text("derive" if c.adds else "shrink"), c.needs, c.makes) for c in commands(rule))
 
 
 def _loads(rooms: Sequence[Room], lines: Sequence[Line], exact: bool) -> Iterator[tuple[str, ...]]:

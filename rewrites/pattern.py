@@ -100,9 +100,11 @@ def parts(p: Pattern) -> tuple[Pattern, ...]:
 
 def subpatterns(p: Pattern) -> Iterator[Pattern]:
     """`p` and everything below it, parents first."""
-    yield p
-    for part in parts(p):
-        yield from subpatterns(part)
+    waiting = [p]
+    while waiting:
+        p = waiting.pop()
+        yield p
+        waiting.extend(reversed(parts(p)))
 
 
 def size(p: Pattern) -> int:

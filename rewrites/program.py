@@ -1,13 +1,12 @@
 """Turns a list of rules into what an e-graph is loaded with for one kernel: the commands that can ever match there."""
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from rewrites import analyses
-from rewrites.compile import commands
-from rewrites.declare import SIGNATURES, VIA, declarations
+from rewrites.compile import commands, constructors
+from rewrites.declare import declarations
 from rewrites.pattern import Apply, Var
 from rewrites.rule import SELECT_FAMILY, Rule
 
@@ -133,17 +132,13 @@ def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[Line, ...]:
     lines: list[Line] = []
     groups: dict[str, str] = {}
     for number, rule in rules:
-        for command in commands(rule, number):
-            text = command.text
-            known = command.term.startswith("v_")
-            if known:  # no e-node will tell which rule this was
-                text = text.replace("((union e_ ", f"((set ({VIA} e_) {number}) (union e_ ", 1)
+        for command in commands(rule):
             ruleset = ""
             # A rule that shrinks, but makes e-nodes, can still go on for ever where a class holds a term of itself.
-            if not known and not command.term.startswith("(Lit "):
+            if command.adds:
                 ruleset = groups.setdefault(command.name.partition("#")[0], f"rule{len(groups)}")
-            text = text.replace(f":ruleset {command.phase} ", f":ruleset {ruleset or 'shrink'} ")
-            lines.append(line_of(text, ruleset, command.phase in ("index", "shrink")))
+            text = command.text(ruleset or "shrink", number)
+            lines.append(Line(text, command.needs, command.makes, ruleset, command.phase in ("index", "shrink")))
     return tuple(lines)
 
 
@@ -157,13 +152,10 @@ def analysis_lines() -> Sequence[Line]:
     return _analysis
 
 
-_WORD: Final = re.compile(r"\((\w+)")
-
-
 def line_of(text: str, ruleset: str = "", index: bool = False) -> Line:
     """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
-    needs, makes = ({w for w in _WORD.findall(half) if w in SIGNATURES} for half in _halves(text))
-    return Line(text, frozenset(needs), frozenset(makes), ruleset, index)
+    needs, makes = map(constructors, _halves(text))
+    return Line(text, needs, makes, ruleset, index)
 
 
 def _halves(text: str) -> tuple[str, str]:
