@@ -157,6 +157,14 @@ _INSTRUCTION: Final = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\
 
 def sass(code: bytes) -> tuple[str, ...]:
     """The instructions of a cubin in order ("FADD", "LDG.E.CONSTANT", …), the padding at the end left off."""
+    instructions = [match[1] for line in disassembly(code).splitlines() if (match := _INSTRUCTION.match(line))]
+    while instructions and instructions[-1].split(".")[0] in ("NOP", "BRA"):
+        instructions.pop()
+    return tuple(instructions)
+
+
+def disassembly(code: bytes) -> str:
+    """The text of a cubin's machine code, a line an instruction or label. Raises TargetError where nvdisasm is absent."""
     tool: str | None = None
     if find_spec("cuda.pathfinder") is not None:
         tool = import_module("cuda.pathfinder").find_nvidia_binary_utility("nvdisasm")
@@ -165,11 +173,7 @@ def sass(code: bytes) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(code)
-        text = subprocess.run([tool, "-c", str(path)], capture_output=True, text=True, check=True).stdout
-    instructions = [match[1] for line in text.splitlines() if (match := _INSTRUCTION.match(line))]
-    while instructions and instructions[-1].split(".")[0] in ("NOP", "BRA"):
-        instructions.pop()
-    return tuple(instructions)
+        return subprocess.run([tool, "-c", str(path)], capture_output=True, text=True, check=True).stdout
 
 
 def instruction_counts(instructions: tuple[str, ...]) -> dict[str, int]:

@@ -1,14 +1,17 @@
 """Turns kernels into a judgement of the cycle model: every variant timed on this CPU beside what the model says of it.
 
-    python benchmarks/model.py [-k softmax gelu] [--json benchmarks/results/model.json] [--limit 140] [--prepare] [--predict]
+    python benchmarks/model.py [-k softmax gelu] [--json benchmarks/results/model.json] [--variants FILE] [--limit 100] [--again]
+        [--prepare | --predict]
 
-A point is one kernel, form (of those the e-graph offers), schedule and size. Groups already in the JSON file are not timed again, so
-a long run can be cut in pieces (`--limit`); `--prepare` only compiles, `--predict` only predicts anew what was timed before.
+A point is one kernel, form (of those the e-graph offers), schedule and size. The JSON file is written after each group of variants, and
+groups that it holds are not timed again (but with `--again`), so a long run can be cut in pieces (`--limit`). `--variants` names a file
+that keeps the plans: `--prepare` searches for them, compiles them and times nothing; `--predict` only predicts anew what was timed.
 The machine file is that of the target cpu: what `kir targets calibrate` wrote of this machine, else the generic one.
 """
 
 import argparse
 import json
+import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +30,7 @@ from benchmarks.model_judge import judged, lines
 from benchmarks.variants import Variant, case_of, compiled_call, sizes_of, variants
 from extract.cost import cost
 from extract.machine import load_machine
+from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Launch, Matmul
 
 ROUNDS: Final = 5
@@ -43,19 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     err = Console(stderr=True, highlight=False)
     found: dict[str, Any] = json.loads(arguments.json.read_text("utf-8")) if arguments.json and arguments.json.exists() else {}
     points: list[dict[str, Any]] = found.get("points", [])
+    plans = Plans(arguments.variants)
     began = time.perf_counter()
     left = 0
     for kernel in kernels_named(arguments.kernels):
         for sizes in sizes_of(kernel.name):
             mine = [p for p in points if p["kernel"] == kernel.name and p["sizes"] == sizes]
-            if mine and not arguments.predict:
-                continue
-            if not mine and arguments.predict:
+            if not (arguments.prepare or (mine if arguments.predict else arguments.again or not mine)):
                 continue
             if arguments.limit and time.perf_counter() - began > arguments.limit:
                 left += 1
                 continue
-            every = list(variants(kernel, sizes))
+            every = plans.variants(kernel, sizes)
             if arguments.prepare:
                 small = case_of(kernel.name).inputs(case_of(kernel.name).small)
                 for one in every:
@@ -63,20 +66,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             elif arguments.predict:
                 _predicted(mine, every)
             else:
-                points += _timed(every)
+                points = [p for p in points if p not in mine] + _timed(every)
+                _written(arguments.json, points)
             err.print(f"{kernel.name} {dict(sizes)}: {len(every)} variants", markup=False)
     if arguments.prepare:
         return 0
-    machine = load_machine(target("cpu").machine)
-    verdict = judged(points)
-    for line in lines(verdict):
+    for line in lines(_written(arguments.json, points)):
         print(line)
     if left:
         print(f"{left} groups are left: run it again", file=sys.stderr)
-    if arguments.json:
-        data = {"machine": description(), "machine_file": machine.name, "verdict": verdict, "points": points}
-        arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return 3 if left else 0
+
+
+def _written(path: Path | None, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on all points, which the file holds with them from now on."""
+    verdict = judged(points)
+    if path:
+        data = {"machine": description(), "machine_file": load_machine(target("cpu").machine).name, "verdict": verdict, "points": points}
+        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return verdict
+
+
+class Plans:
+    """The variants of kernels, kept in a file of one's own making where one is named: to search for them takes longer than to time them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.kept: dict[str, list[Variant]] = pickle.loads(path.read_bytes()) if path and path.exists() else {}
+
+    def variants(self, kernel: Kernel, sizes: Mapping[str, int]) -> list[Variant]:
+        key = f"{kernel} {dict(sizes)}"
+        if key not in self.kept:
+            self.kept[key] = list(variants(kernel, sizes))
+            if self.path:
+                self.path.write_bytes(pickle.dumps(self.kept))
+        return self.kept[key]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +108,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-k", "--kernels", metavar="NAME", nargs="+", help="only these kernels")
     parser.add_argument("--json", metavar="FILE", type=Path, help="where results are, and are added to")
     parser.add_argument("--limit", metavar="SECONDS", type=float, help="begin no group after so long; exit code 3 says that some are left")
+    parser.add_argument("--variants", metavar="FILE", type=Path, help="where the plans are kept between runs")
+    parser.add_argument("--again", action="store_true", help="time anew what was timed before, too")
     parser.add_argument("--prepare", action="store_true", help="only compile, so that a timed run waits for nothing")
     parser.add_argument("--predict", action="store_true", help="only predict anew what was timed before")
     return parser.parse_args(argv)
@@ -106,7 +132,7 @@ def _predicted(points: Sequence[dict[str, Any]], every: Sequence[Variant]) -> No
     """Writes what the model says now into points whose code is as it was."""
     known = {(str(one.form), one.schedule, one.code): one for one in every}
     for point in points:
-        one = known.get((point["form"], point["schedule"], point["code"]))
+        one = known.get((point["form"], point["schedule"], point.get("code", "")))
         if one is not None:
             point["predicted"] = predicted(one)
 

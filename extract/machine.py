@@ -40,7 +40,8 @@ class Machine:
     dependent additions; `levels` nearest first (on a CPU the last one's bytes a cycle are all cores' together);
     `launch_cycles` what starting parallel work costs, `loop_cycles` what starting an
     inner loop costs; `extra` figures that only one kind of machine has (registers, warps, shared memory); `functions` cycles an element
-    by function and dtype name; `scalar` the functions that have no vector form: a loop with one of them is no vector loop.
+    by function and dtype name; `scalar` the functions that have no vector form: a loop with one of them is no vector loop; of a GPU
+    `beside` the integer instructions of a function (each time, and once for its constants), `ending` those whose last is a product.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Machine:
     extra: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
     functions: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float], repr=False)
     scalar: frozenset[str] = frozenset()
+    beside: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]], repr=False)
+    ending: frozenset[str] = frozenset()
 
     def lanes(self, dtype: DType) -> int:
         """Elements of one vector instruction; bool goes by bytes of the comparison that made it, taken as 32 bits."""
@@ -143,9 +146,19 @@ def _machine(data: dict[str, Any]) -> Machine:
     extra = {key: float(value) for key, value in data.get("extra", {}).items()}
     table = data.get("functions", {})
     functions = {(name, dtype): float(value) for dtype in ("f32", "f64") for name, value in table.get(dtype, {}).items()}
-    scalar = frozenset(map(str, table.get("scalar", ())))
+    scalar, ending = (frozenset(map(str, table.get(key, ()))) for key in ("scalar", "ending"))
+    beside = {name: (float(each), float(once)) for name, (each, once) in table.get("beside", {}).items()}
     figures = {key: data[key] for key in _SCALARS}
-    return Machine(**figures, throughput=cycles, levels=levels, extra=extra, functions=functions, scalar=scalar)
+    return Machine(
+        **figures,
+        throughput=cycles,
+        levels=levels,
+        extra=extra,
+        functions=functions,
+        scalar=scalar,
+        beside=beside,
+        ending=ending,
+    )
 
 
 @cache
