@@ -1,7 +1,7 @@
 """Turns the recorded conversation about the chance to win into figures: what was suggested, what was kept, what it saves by the clock."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from extract.suggest import Fate
 from extract.suggest_chat import Spending
@@ -15,6 +15,8 @@ from kernel_ir.suggesting import Clock, Search, suggest
 EXAMPLE = Path(__file__).parents[1] / "examples" / "suggest"
 FLAGS = "reassoc,contract,afn"
 SIZES = {"N": 1 << 21}
+TIMES: Final = 5
+"""Runs of the clock, each of both kernels in turn; the one of the median gain is told."""
 
 
 def example() -> dict[str, Any]:
@@ -24,7 +26,8 @@ def example() -> dict[str, Any]:
     replay = Replay(EXAMPLE / "win_chance.jsonl")
     report = suggest((kernel,), ModelSuggester(replay, Spending(), None), search, Database(None), rounds=replay.left)
     kept = tuple(one_rule(o.admitted) for o in report.kept)
-    before, after = Clock(search)(kernel, (), kept)
+    timed = sorted((Clock(search)(kernel, (), kept) for _ in range(TIMES)), key=lambda pair: pair[0] / pair[1])
+    before, after = timed[TIMES // 2]
     return {
         "kernel": kernel.name,
         "recording": replay.model,
@@ -36,4 +39,5 @@ def example() -> dict[str, Any]:
         "cycles": {"before": report.before[0].cycles, "after": report.after[0].cycles},
         "milliseconds": {"before": before * 1e3, "after": after * 1e3},
         "measured_gain": before / after,
+        "measured_gains": [old / new for old, new in timed],
     }

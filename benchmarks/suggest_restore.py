@@ -1,7 +1,9 @@
-"""Turns a book without 20 useful rules into figures: the cycles that the public kernels lose, and how many a recording restores."""
+"""Turns a book without 20 useful rules into figures: the cycles that the public kernels lose, and how many suggestions restore.
+
+Suggested by a recording, or enumerated by the synthesiser alone.
+"""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from extract.suggest import Found
+from extract.suggest import Found, Suggester
 from extract.suggest_book import book_text
 from extract.suggest_chat import Spending
 from extract.suggest_database import Database
 from extract.suggest_model import ModelSuggester
 from extract.suggest_pool import Pool
 from extract.suggest_record import Replay
+from extract.synth import Synthesiser
 from kernel_ir.nodes import Kernel
 from kernel_ir.optimizer import Result
 from kernel_ir.parser import parse_file
@@ -56,24 +59,34 @@ def _found(search: Search, rules: tuple[Rule, ...], kernel: Kernel) -> Found:
     return search(kernel, rules)
 
 
-def restore(say: Callable[[str], None]) -> dict[str, Any]:
+def recorded(say: Callable[[str], None]) -> dict[str, Any]:
+    """What the recording restores."""
+    replay = Replay(RECORDING)
+    rounds = replay.left
+    return {"recording": replay.model} | _restored(ModelSuggester(replay, Spending(), None), rounds, say)
+
+
+def enumerated(say: Callable[[str], None]) -> dict[str, Any]:
+    """What the synthesiser restores, which knows of no recording."""
+    return _restored(Synthesiser(progress=say), 1, say)
+
+
+def _restored(suggester: Suggester, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Logarithms of cycles lost and recovered, summed over the public kernels that lose any.
 
     Recovered is what a user has afterwards: the kernels are optimized anew, with the book that the loop wrote loaded beside the others.
     """
-    started = time.perf_counter()
     kernels = [k for path in sorted((ROOT / "examples" / "kernels").glob("*.kir")) for k in parse_file(path).values()]
     part = Reduced("cpu", FLAGS, removed=REMOVED)
     full, less = (_cycles(search, (), kernels) for search in (Search("cpu", FLAGS), part))
     losers = [k for k in kernels if less[k.name] > full[k.name] * LOST]
     say(f"{len(losers)} of {len(kernels)} kernels lose cycles")
-    replay = Replay(RECORDING)
     found = suggest(
         losers,
-        ModelSuggester(replay, Spending(), None),
+        suggester,
         part,
         Database(None),
-        replay.left,
+        rounds,
         SECONDS,
         notify=lambda o: say(f"{o.fate.value} {o.name} {o.best:.3f}"),
         progress=say,
@@ -86,13 +99,12 @@ def restore(say: Callable[[str], None]) -> dict[str, Any]:
     rows = {k.name: {"whole_book": full[k.name], "without": less[k.name], "restored": after[k.name]} for k in losers}
     return {
         "removed": REMOVED,
-        "recording": replay.model,
+        "suggestions": len(found.outcomes),
         "kept": [o.admitted for o in found.kept],
         "fates": {o.name: o.fate.value for o in found.outcomes},
         "kernels": rows,
         "recovered": recovered / lost,
         "ended": found.ended,
-        "seconds": round(time.perf_counter() - started, 1),
     }
 
 
