@@ -18,6 +18,7 @@ from extract.names import Names
 from extract.pack import packed
 from extract.reductions import reads_nearer, scans_over
 from extract.relaid import relaid
+from extract.rows import several_rows
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
@@ -237,7 +238,8 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
     nodes, tiles = turned(nodes, bases, arrays, context.orders, context.names)
     allocs = tuple(Alloc(b) for b in (*lowering.buffers, *tiles) if b.name not in gone)
     deal = "cyclic" if _uneven(shaped) else "block"
-    return [*before, Launch(name, (*allocs, *_around(shaped.outer, nodes)), note=note, deal=deal)]
+    outer, nodes = (shaped.outer, nodes) if allocs else several_rows(shaped.outer, nodes, context.names)
+    return [*before, Launch(name, (*allocs, *_around(outer, nodes)), note=note, deal=deal)]
 
 
 def _temporary(p: Param, orders: Orders | None = None) -> Buffer:
@@ -261,10 +263,10 @@ def _around(outer: tuple[Binder, ...], nodes: tuple[Node, ...]) -> tuple[Node, .
 
 def _uneven(group: Group) -> bool:
     """Whether an iteration's work depends on its index: triangular ranges, folds that stop early."""
-    outer = {b.index for b in group.outer}
+    outer = {b.index for b in group.outer if not b.index.endswith("_block")}  # the last of equal blocks alone is shorter
     for m in group.members:
         if any((free(b.lo) | free(b.hi)) & outer for b in m.inner):
-            return not any(b.index.endswith("_block") for b in group.outer)
+            return True
         for x in subtrees(m.stmt.value):
             if isinstance(x, Fold) and x.condition is not None:
                 return True

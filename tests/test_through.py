@@ -6,10 +6,12 @@ import pytest
 
 import kernel_ir as kir
 from backends.target import target
+from extract.fuse import walk
+from extract.rows import ROWS
 from extract.schedule_cpu import Choice, plan, plans
 from kernel_ir.compiled import compiled
 from kernel_ir.nodes import Kernel
-from kernel_ir.plan import Launch, Plan, Store
+from kernel_ir.plan import Launch, Loop, Plan, Store
 from kernel_ir.testing import quick_check
 
 JOINED = {
@@ -62,6 +64,31 @@ def test_other_sums_stay_apart(text: str) -> None:
     kernel, found = joined(text)
     assert found is None
     assert plans(kernel)
+
+
+def steps_of(found: Plan) -> set[int]:
+    return {node.step for step in found.steps if isinstance(step, Launch) for node in walk(step.body) if isinstance(node, Loop)}
+
+
+@pytest.mark.parametrize("name", ["both ways", "update and sum", "whole numbers"])
+def test_four_rows_add_at_once(name: str) -> None:
+    _, found = joined(JOINED[name])
+    assert found is not None
+    assert ROWS in steps_of(found)
+
+
+def test_rows_with_a_fold_run_one_by_one() -> None:
+    _, found = joined(
+        "kernel k(a: f64[M, N]) -> (m: f64[M], t: f64[N]) {\n"
+        "  m[i] = fold(j in 0..N, s = 0.0: 0.5 * s + a[i, j]).s\n  t[j] = sum(i: a[i, j])\n}"
+    )
+    assert found is not None
+    assert steps_of(found) == {1}
+
+
+def test_equal_blocks_are_dealt_in_one_piece() -> None:
+    kernel = kir.parse("kernel k(x: f64[N]) -> (y: f64[N]) { y[i] = sum(j in 0..i+1: x[j]) }")["k"]
+    assert {step.deal for found in plans(kernel) for step in found.steps if isinstance(step, Launch) if "total" in step.name} == {"block"}
 
 
 def test_the_choice_prints_and_is_found_again() -> None:
