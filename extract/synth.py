@@ -10,6 +10,7 @@ from extract.suggest import Batch, Task
 from extract.suggest_answer import MAX_RULES
 from extract.suggest_pool import Pool
 from extract.synth_minimal import Limits, Minimiser, relevant
+from extract.synth_pool import Counted
 from extract.synth_propose import Candidate, Proposals
 from extract.synth_seeds import seeds
 from extract.synth_work import Vocabulary, workloads
@@ -55,14 +56,15 @@ def synthesised(
     """Proved rules over the kernels' ops that are not derivable from the known ones, a few at a time; `licence`: flags they may need."""
     words = Vocabulary.of(kernels)
     flags = frozenset(Flag) if licence is None else frozenset(licence)
-    minimiser = Minimiser(relevant(known, words), flags, limits or Limits(), progress, pool)
+    counted = Counted(pool)
+    minimiser = Minimiser(relevant(known, words), flags, limits or Limits(), progress, counted)
     progress("looking for smaller forms of the kernels' terms")
     yield from minimiser.run(seeds(kernels, seed))
     progress("enumerating small terms")
-    yield from minimiser.run(candidates(words, seed, pool))
+    yield from minimiser.run(candidates(words, seed, counted))
 
 
-def candidates(words: Vocabulary, seed: int = 0, pool: Pool | None = None) -> tuple[Candidate, ...]:
+def candidates(words: Vocabulary, seed: int = 0, pool: Counted | None = None) -> tuple[Candidate, ...]:
     """Every candidate over a vocabulary, the most general and smallest first."""
     proposals = Proposals(seed)
     proposals.run(workloads(words), pool)

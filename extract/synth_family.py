@@ -11,7 +11,7 @@ from typing import Final
 
 from extract.synth_terms import Workload
 from extract.synth_trees import Leaf, Node, Tree
-from extract.synth_values import MULTIPLE, POSITIVE, REAL, REAL_POSITIVE, SMALL, UNIT, Domain
+from extract.synth_values import MULTIPLE, POSITIVE, POWER, REAL, REAL_POSITIVE, SMALL, UNIT, Domain
 from kernel_ir.ops import OPS
 
 Function = Callable[[Tree], Tree]
@@ -82,9 +82,9 @@ def of_division() -> Iterator[Workload]:
 
 
 def of_multiples() -> Iterator[Workload]:
-    """Workloads where `c` is a multiple of `b`."""
+    """Workloads where `c` is a multiple of `b`, and where `b` is a power of two besides."""
     variables = tuple(t[0] for t in (A, B, C))
-    for domain in (MULTIPLE,):
+    for domain in (MULTIPLE, POWER):
         yield Workload(domain, _nodes("mul", "floordiv", "mod"), variables, 5, MOST, 2 * PAIRS)
         yield Workload(domain, _nodes("add", "sub", "floordiv", "mod"), variables, 7, MOST, 2 * PAIRS)
 

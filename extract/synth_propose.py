@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy
 
-from extract.suggest_pool import Pool
+from extract.synth_pool import Counted
 from extract.synth_terms import Enumeration, Workload
 from extract.synth_trees import Leaf, Tree, generalised, inner, leaves, size
 from extract.synth_values import Domain, fingerprints, inputs
@@ -20,6 +20,8 @@ np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 
 CHUNK: Final = 12
 """Workloads that one process enumerates together."""
+SECONDS: Final = 120.0
+"""CPU seconds for that: a safety net."""
 EXACT: Final = 7
 """Nodes of both sides up to which a rule of exact floats comes as early as any other."""
 LAW: Final = 12
@@ -30,12 +32,13 @@ USUAL: Final = (0.0, 1.0, -1.0, 2.0, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rule to settle and prove, and its larger side; `kind`: of which numbers, float or int.
+    """A rule to settle and prove, and its sides; `kind`: of which numbers, float or int.
 
     `rank` orders candidates: small rules first, those of whole domains, many variables, few literals.
     """
 
     rule: Rule
+    small: Tree
     large: Tree
     kind: str
     reals: bool
@@ -51,12 +54,12 @@ class Proposals:
     _pairs: dict[str, tuple[Tree, Tree]] = field(default_factory=dict[str, tuple[Tree, Tree]])
     terms: int = 0
 
-    def run(self, works: Iterable[Workload], pool: Pool | None = None) -> None:
+    def run(self, works: Iterable[Workload], pool: Counted | None = None) -> None:
         """Adds what one workload after another finds."""
         works = tuple(works)
         parts = [works[n : n + CHUNK] for n in range(0, len(works), CHUNK)]
-        enumerate_ = partial(_enumerated, self.seed)
-        for part, found in zip(parts, map(enumerate_, parts) if pool is None else pool.map(enumerate_, parts), strict=True):
+        results = (pool or Counted()).map(partial(_enumerated, self.seed), parts, SECONDS)
+        for part, found in zip(parts, results, strict=True):
             for work, (pairs, terms) in zip(part, found or (), strict=False):
                 for small, large in pairs:
                     self._add(work.domain, small, large, bool(work.atoms or work.targets))
@@ -71,7 +74,7 @@ class Proposals:
         known = self.found.get(rule.text)
         if known is None:
             self._pairs[rule.text] = small, large
-            self.found[rule.text] = Candidate(rule, large, on, not domain.exact, ranked(domain, small, large, law))
+            self.found[rule.text] = Candidate(rule, small, large, on, not domain.exact, ranked(domain, small, large, law))
         elif not domain.exact and not known.reals:
             self.found[rule.text] = replace(known, reals=True)
 

@@ -88,7 +88,7 @@ def _smaller(tree: Tree, floating: bool, seed: int) -> Iterator[Candidate]:
             pair = renamed(small, tree)
             rule = rule_of(*pair, kind)
             if rule is not None:
-                yield Candidate(rule, pair[1], kind, not domain.exact, ranked(domain, *pair))
+                yield Candidate(rule, *pair, kind, not domain.exact, ranked(domain, *pair))
                 return
 
 

@@ -261,7 +261,7 @@ class Enumeration:
 
         A domain that treats its variables differently has no such symmetry.
         """
-        if self.work.domain.region in ("below", "literal") or self.work.atoms:
+        if not self.work.domain.symmetric or self.work.atoms:
             return np.ones(len(orders), bool)
         rows = ["".join(n for n in known if n in row) for row in (NAMES, TRUTHS) for known in self._known]
         half = len(self._known)

@@ -14,7 +14,7 @@ from rewrites.prove_values import float_edges, int_edges
 np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 Array = Any
 
-Region = Literal["edges", "small", "positive", "below", "literal", "unit"]
+Region = Literal["edges", "small", "positive", "below", "literal", "power", "unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Domain:
     samples: int = 32
 
     @property
+    def symmetric(self) -> bool:
+        """Whether its variables are all drawn alike."""
+        return self.region not in ("below", "literal", "power")
+
+    @property
     def is_float(self) -> bool:
         return self.dtype.is_float
 
@@ -38,8 +43,10 @@ SMALL: Final = Domain("small integers", I64, "small", samples=128)
 POSITIVE: Final = Domain("positive integers", I64, "positive", samples=128)
 BELOW: Final = Domain("integers with b below c", I64, "below", samples=128)
 MULTIPLE: Final = Domain("integers with c a multiple of b", I64, "literal", samples=128)
+POWER: Final = Domain("integers with b a power of two, c a multiple of b", I64, "power", samples=128)
 BITS: Final = Domain("floats", F32, "edges", samples=96)
 ORDINARY: Final = Domain("positive floats", F32, "positive", samples=64)
+FLOAT_POWER: Final = Domain("floats with b a power of two", F32, "power", samples=96)
 REAL: Final = Domain("reals", F64, "small", exact=False, samples=16)
 UNIT: Final = Domain("reals between -1 and 1", F64, "unit", exact=False, samples=16)
 REAL_POSITIVE: Final = Domain("positive reals", F64, "positive", exact=False, samples=16)
@@ -54,10 +61,13 @@ def inputs(domain: Domain, count: int, seed: int) -> Array:
     shape = count, domain.samples
     if not domain.is_float:
         return _integers(domain, shape, rng)
-    if domain.region == "edges":
+    if domain.region in ("edges", "power"):
         edges = rng.choice(float_edges(domain.dtype), size=shape)
         usual = (rng.standard_normal(shape) * np.exp2(rng.integers(-3, 4, shape))).astype(domain.dtype.numpy)
-        return np.where(rng.random(shape) < 0.6, edges, usual)
+        values = np.where(rng.random(shape) < 0.6, edges, usual)
+        if domain.region == "power" and shape[0] > 1:
+            values[1] = np.exp2(rng.integers(-8, 9, shape[1]))
+        return values
     if domain.region == "unit":
         return rng.uniform(-0.95, 0.95, shape).astype(domain.dtype.numpy)
     sign = 1.0 if domain.region == "positive" else rng.choice([1.0, 1.0, -1.0], size=shape)
@@ -66,9 +76,12 @@ def inputs(domain: Domain, count: int, seed: int) -> Array:
 
 def _integers(domain: Domain, shape: tuple[int, int], rng: Any) -> Array:
     match domain.region:
-        case "edges":
+        case "edges" | "power":
             full = rng.integers(-(2**63), 2**63 - 1, shape)
             values = np.where(rng.random(shape) < 0.4, full, rng.choice(int_edges(domain.dtype), size=shape))
+            if shape[0] > 2 and domain.region == "power":
+                values[1] = np.exp2(rng.integers(0, 6, shape[1]))
+                values[2] = values[1] * rng.integers(1, 8, shape[1])
         case "positive":
             values = rng.integers(1, 24, shape)
         case "small":

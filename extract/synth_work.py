@@ -5,8 +5,9 @@ variables, triples around the arithmetic with two (Pal et al. 2023, Enumo: rules
 """
 
 import itertools
+import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from extract import synth_values as domains
@@ -26,6 +27,9 @@ PARTIAL: Final = ("sqrt", "rsqrt", "log", "log2", "log10", "pow")
 EXPONENTS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, -1, -2, -3)
 VARIABLES: Final = tuple(Leaf(n, "x") for n in "abc")
 TRUTHS: Final = tuple(Leaf(n, "b") for n in "pqr")
+EXTREMES: Final = ("min", "max", "fmin", "fmax")
+ENDS: Final = (Leaf("inf", "x", math.inf), Leaf("-inf", "x", -math.inf))
+"""What extremes keep, and what they are kept by."""
 CONSTANTS: Final = (Leaf("true", "b", 1), Leaf("false", "b", 0))
 
 
@@ -63,17 +67,26 @@ def _class(dtype: DType) -> str:
 
 def workloads(words: Vocabulary) -> Iterator[Workload]:
     """All workloads, those of one op before those of several."""
+    words = _compared_alike(words)
     yield from _connectives(words)
     if words.floats:
         yield from _class_of(words.floats, domains.FLOATS, words.numbers)
         yield from _arithmetic(domains.REAL, words.floats, ("add", "sub", "mul", "div"), words.numbers)
         yield from of_functions(words.floats)
+        yield from _scaled(words.floats)
     if words.integers:
         yield from _class_of(words.integers, domains.INTEGERS, words.whole)
         yield from _arithmetic(domains.WRAP, words.integers, ("add", "sub", "mul", "floordiv", "mod"), words.whole)
     if {"floordiv", "mod", "mul", "add", "sub"} <= set(words.integers):
         yield from of_division()
         yield from of_multiples()
+
+
+def _compared_alike(words: Vocabulary) -> Vocabulary:
+    """With each comparison of one class of numbers for the other as well: rules say `on number`."""
+    used = {op for op in (*words.floats, *words.integers) if op in COMPARISONS}
+    floats, integers = (tuple(op for op in OPS if op in ops or (ops and op in used)) for ops in (words.floats, words.integers))
+    return replace(words, floats=floats, integers=integers)
 
 
 def _arithmetic(domain: Domain, ops: tuple[str, ...], all_: tuple[str, ...], numbers: tuple[float, ...]) -> Iterator[Workload]:
@@ -85,6 +98,13 @@ def _arithmetic(domain: Domain, ops: tuple[str, ...], all_: tuple[str, ...], num
     yield Workload(domain, tuple(n for n in nodes if n.op in ("mul", "div")), VARIABLES, 7, limit=40_000)
     for literal in _literals(domain, numbers):
         yield Workload(domain, nodes, (*VARIABLES[:2], literal), 7, limit=50_000, pairs=30)
+
+
+def _scaled(ops: tuple[str, ...]) -> Iterator[Workload]:
+    """Bits of floats where one variable is a power of two."""
+    nodes = tuple(Node(op) for op in ("mul", "div", "add", "sub") if op in ops)
+    for pair in itertools.combinations(nodes, 2):
+        yield Workload(domains.FLOAT_POWER, pair, (*VARIABLES[:2], Leaf("1.0", "x", 1.0)), 5)
 
 
 def _connectives(words: Vocabulary) -> Iterator[Workload]:
@@ -103,7 +123,8 @@ def _class_of(ops: tuple[str, ...], where: tuple[Domain, ...], numbers: tuple[fl
         leaves = (*VARIABLES, *constants)
         # Functions without a value everywhere are what positive reals are for.
         partial = domain is not domains.REAL_POSITIVE
-        yield from (Workload(domain, (node,), leaves, 5) for node in numeric)
+        for node in numeric:
+            yield Workload(domain, (node,), (*leaves, *(ENDS if node.op in EXTREMES and domain is domains.BITS else ())), 5)
         if domain is not domains.ORDINARY:
             yield from _powers(domain, powers, numeric, constants)
         for pair in itertools.combinations(numeric, 2):
@@ -139,13 +160,18 @@ def _triples(domain: Domain, numeric: tuple[Node, ...], constants: tuple[Leaf, .
 
 
 def _comparing(domain: Domain, compared: tuple[Node, ...], numeric: tuple[Node, ...], constants: tuple[Leaf, ...]) -> Iterator[Workload]:
-    if not compared or not domain.exact or domain is domains.ORDINARY:
+    if not compared or not domain.exact:
         return
     connectives = tuple(Node(op) for op in CONNECTIVES)
     yield Workload(domain, (*compared, *connectives), (*VARIABLES[:2], CONSTANTS[0], CONSTANTS[1]), 7, limit=12_000)
+    if domain is domains.ORDINARY:
+        return
     for node in numeric:
         yield Workload(domain, (*compared, node), (*VARIABLES, *constants), 7, limit=8_000)
         yield Workload(domain, (*compared, node, *connectives[:2]), VARIABLES, 7, limit=8_000)
+    if not domain.is_float:
+        for pair in itertools.combinations([n for n in numeric if n.op in ARITHMETIC], 2):
+            yield Workload(domain, (*compared, *pair), VARIABLES, 7, limit=12_000)
 
 
 def _nodes(op: str) -> Iterator[Node]:
