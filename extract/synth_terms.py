@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy
 
-from extract.synth_trees import NAMES, TRUTHS, Leaf, Node, Sort, Tree, generalised, leaves, renamed, size
+from extract.synth_bank import MIX, SEED, Bank, Orders, mixed
+from extract.synth_trees import Leaf, Node, Sort, Tree, generalised, leaves, renamed, size
 from extract.synth_values import Domain, fingerprints, inputs
 from kernel_ir.ops import OPS
 
@@ -41,39 +42,6 @@ EXAMINED: Final = 200
 """Pairs of one op and one split of a size that are looked at, those of most variables first."""
 DEFINED: Final = 0.7
 """The share of samples at which a term over the reals must have a value."""
-_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
-_SEED: Final = 0x9E37_79B9
-
-
-@dataclass(slots=True)
-class _Bank:
-    """The terms of one sort that are built upon: values, order-blind hashes, and how they were made."""
-
-    values: Array
-    hashes: Array
-    sums: Array
-    roots: Array
-    sizes: Array
-    orders: Array
-    made: list[tuple[int, ...]]
-    generic: Array
-    """Values for atoms that have nothing to do with one another."""
-    first: dict[int, int] = field(default_factory=dict[int, int])
-
-    def extend(self, at: Array, root: int, size: int, values: Array, hashes: Array, sums: Array, orders: Array, generic: Array) -> None:
-        """Adds the terms at some places of the arrays."""
-        if not len(at):
-            return
-        self.values = np.concatenate([self.values, values[at]])
-        self.hashes = np.concatenate([self.hashes, hashes[at]])
-        self.sums = np.concatenate([self.sums, sums[at]])
-        self.orders = np.concatenate([self.orders, orders[at]])
-        self.generic = np.concatenate([self.generic, generic[at]])
-        self.roots = np.concatenate([self.roots, np.full(len(at), root)])
-        self.sizes = np.concatenate([self.sizes, np.full(len(at), size)])
-
-    def of_size(self, size: int) -> Array:
-        return np.flatnonzero(self.sizes == size)
 
 
 @dataclass(slots=True)
@@ -83,8 +51,8 @@ class Enumeration:
     work: Workload
     seed: int = 0
     built: int = 0
-    _banks: dict[Sort, _Bank] = field(default_factory=dict[Sort, _Bank])
-    _known: list[str] = field(default_factory=lambda: [""])
+    _banks: dict[Sort, Bank] = field(default_factory=dict[Sort, Bank])
+    _orders: Orders = field(default_factory=Orders)
     _trees: dict[tuple[Sort, int], Tree] = field(default_factory=dict[tuple[Sort, int], Tree])
     _rows: dict[Leaf, Array] = field(default_factory=dict[Leaf, Array])
     _given: list[tuple[Tree, Tree]] = field(default_factory=list[tuple[Tree, Tree]])
@@ -149,11 +117,11 @@ class Enumeration:
             for i, leaf in enumerate(own):
                 values[i] = self._rows[leaf] if leaf.value is None else leaf.value
             n = len(own)
-            orders = np.array([self._appearing(leaf.text if leaf.value is None else "") for leaf in own], np.int64)
-            hashes = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(1000 if sort == "b" else 0)) * _MIX
+            orders = np.array([self._orders.number(leaf.text if leaf.value is None else "") for leaf in own], np.int64)
+            hashes = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(1000 if sort == "b" else 0)) * MIX
             hashes = fingerprints(values, self.work.domain.exact) if self.work.atoms and n else hashes
             made = [(-1, i) for i in range(n)]
-            bank = _Bank(values, hashes, hashes, np.full(n, -1), np.ones(n, np.int64), orders, made, values)
+            bank = Bank(values, hashes, hashes, np.full(n, -1), np.ones(n, np.int64), orders, made, values)
             for i, f in enumerate(fingerprints(values, self.work.domain.exact).tolist()):
                 bank.first.setdefault(f, i)
             self._banks[sort] = bank
@@ -173,7 +141,7 @@ class Enumeration:
             return
         self._trees[sort, number] = tree
         bank.made.append((-2, number))
-        order = np.array([self._appearing("".join(leaf.text for leaf in leaves(tree) if leaf.value is None))], np.int64)
+        order = np.array([self._orders.number("".join(leaf.text for leaf in leaves(tree) if leaf.value is None))], np.int64)
         # Nothing to do with the other atoms, nor with the variables in it.
         generic = inputs(replace(self.work.domain, region="small"), 1, self.seed + 1000 + place)
         code = fingerprints(generic, self.work.domain.exact)
@@ -207,7 +175,7 @@ class Enumeration:
     def _added(self, number: int, node: Node, size: int, ids: list[Array]) -> list[tuple[int, tuple[int, ...]]]:
         """Keeps the terms of new fingerprints; of the others the first few, each as (the term that was there, this term's arguments)."""
         banks = [self._banks[s] for s in node.sorts]
-        orders = self._orders([bank.orders[i] for bank, i in zip(banks, ids, strict=True)])
+        orders = self._orders.joined([bank.orders[i] for bank, i in zip(banks, ids, strict=True)])
         keep = orders > 0  # arithmetic of literals is folded, not rewritten
         ids, orders = [i[keep] for i in ids], orders[keep]
         if not len(orders):
@@ -225,7 +193,8 @@ class Enumeration:
         hashes, sums = (fingerprints(generic, self.work.domain.exact), prints) if self.work.atoms else self._hashes(number, node, ids)
         home = self._banks[node.result]
         count, fresh, met = len(home.made), list[int](), dict[tuple[int, int], int]()
-        plain = self._in_order(orders).tolist()
+        symmetric = self.work.domain.symmetric and not self.work.atoms
+        plain = (self._orders.plain() if symmetric else np.ones(len(self._orders.known), bool))[orders].tolist()
         for at, (f, h) in enumerate(zip(prints.tolist(), hashes.tolist(), strict=True)):
             rep = home.first.get(f)
             if rep is None:
@@ -236,54 +205,26 @@ class Enumeration:
                 met.setdefault((rep, h), at)
         home.made.extend((number, *(int(i[a]) for i in ids)) for a in fresh)
         home.extend(np.array(fresh, np.int64), number, size, values, hashes, sums, orders, generic if self.work.atoms else values)
-        many = np.array([len(names) for names in self._known])[orders]
+        many = np.array([len(names) for names in self._orders.known])[orders]
         general = sorted(met.items(), key=lambda item: -int(many[item[1]]))[:EXAMINED]
         return [(rep, tuple(int(i[at]) for i in ids)) for (rep, _), at in general]
-
-    def _orders(self, columns: list[Array]) -> Array:
-        """For each term the number of its order of variables: those of its arguments, left to right, each where it appears first."""
-        total = columns[0]
-        for column in columns[1:]:
-            keys, at = np.unique(total * 4096 + column, return_inverse=True)
-            pairs: list[tuple[int, int]] = [divmod(key, 4096) for key in keys.tolist()]
-            joined = [self._appearing(self._known[one] + self._known[two]) for one, two in pairs]
-            total = np.array(joined, np.int64)[at]
-        return total
-
-    def _appearing(self, names: str) -> int:
-        names = "".join(dict.fromkeys(names))
-        if names not in self._known:
-            self._known.append(names)
-        return self._known.index(names)
-
-    def _in_order(self, orders: Array) -> Array:
-        """Where the variables appear in the order of their names: other terms are these with others' names.
-
-        A domain that treats its variables differently has no such symmetry.
-        """
-        if not self.work.domain.symmetric or self.work.atoms:
-            return np.ones(len(orders), bool)
-        rows = ["".join(n for n in known if n in row) for row in (NAMES, TRUTHS) for known in self._known]
-        half = len(self._known)
-        good = [all(r == row[: len(r)] for r, row in ((rows[i], NAMES), (rows[half + i], TRUTHS))) for i in range(half)]
-        return np.array(good)[orders]
 
     def _hashes(self, number: int, node: Node, ids: list[Array]) -> tuple[Array, Array]:
         """Hashes that do not see the order of commutative ops, nor the grouping of associative ones."""
         banks = [self._banks[s] for s in node.sorts]
-        seed = np.uint64((number + 77) * _SEED)
+        seed = np.uint64((number + 77) * SEED)
         with np.errstate(over="ignore"):
             if OPS[node.op].commutative:
                 associative = not self.work.domain.is_float or not self.work.domain.exact or node.op in ("min", "max", "and", "or")
                 terms = [
-                    np.where((bank.roots[i] == number) & associative, bank.sums[i], _mixed(bank.hashes[i]))
+                    np.where((bank.roots[i] == number) & associative, bank.sums[i], mixed(bank.hashes[i]))
                     for bank, i in zip(banks, ids, strict=True)
                 ]
                 total = terms[0] + terms[1]
-                return _mixed(total + seed), total
+                return mixed(total + seed), total
             result = np.full(len(ids[0]), seed)
             for bank, i in zip(banks, ids, strict=True):
-                result = _mixed(result * np.uint64(31) + bank.hashes[i])
+                result = mixed(result * np.uint64(31) + bank.hashes[i])
             return result, result
 
     def _tree(self, sort: Sort, number: int) -> Tree:
@@ -308,11 +249,6 @@ def _generality(pair: tuple[Tree, Tree]) -> tuple[int, int, int]:
     small, large = pair
     row = [*leaves(large), *leaves(small)]
     return -len({leaf for leaf in row if leaf.value is None}), sum(leaf.value is not None for leaf in row), size(small)
-
-
-def _mixed(x: Array) -> Array:
-    x = (x ^ (x >> np.uint64(31))) * _MIX
-    return x ^ (x >> np.uint64(27))
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
