@@ -1,32 +1,41 @@
-"""Turns rows that each add to one shared row into several rows at once: what they share is loaded, and stored, once for all of them.
+"""Turns rows that share a row into several rows at once: what they share is loaded, and stored, once for all of them.
 
 for each i:                                  for each four i:
   for each j: t += a[i, j] * x[j]              for each j: t0 += a[i, j] * x[j]; t1 += a[i + 1, j] * x[j]; …
   for each j: total[j] += a[i, j] * t    ⇒     for each j: total[j] += a[i, j] * t0 + a[i + 1, j] * t1 + …
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from extract.blocks import cut
 from extract.fuse import Nodes, walk
+from extract.machine import Machine
 from extract.names import Names
+from extract.sizes import number
+from extract.strides import Orders, Stride, stride
+from extract.tile import OPS
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import Binder, Call, Expr, IndexRef, Local, const
+from kernel_ir.nodes import Binder, Call, Expr, IndexRef, Load, Local, const
 from kernel_ir.ops import REDUCTIONS
 from kernel_ir.plan import Accumulator, Combine, Let, Loop, LoopKind, Node, Store
-from kernel_ir.walk import free, substitute
+from kernel_ir.walk import free, substitute, subtrees
 
 ROWS: Final = 4
 """Rows at once: as many streams from memory as a core's prefetchers follow with ease."""
 
 
-def several_rows(outer: tuple[Binder, ...], nodes: Nodes, names: Names) -> tuple[tuple[Binder, ...], Nodes]:
-    """The loop over rows as one over blocks of rows, and what a block does; both as they were where no row adds to a shared one."""
-    if len(outer) != 1 or not _fits(nodes, outer[0].index):
+def enough(machine: Machine, sizes: Mapping[str, int]) -> Callable[[Binder], bool]:
+    """Whether a loop has rows enough that blocks of them keep all cores busy, by the sizes given."""
+    return lambda rows: number(rows.hi, sizes) - number(rows.lo, sizes) >= 4 * ROWS * machine.units
+
+
+def several_rows(outer: tuple[Binder, ...], nodes: Nodes, names: Names, orders: Orders) -> tuple[tuple[Binder, ...], Nodes]:
+    """The loop over rows as one over blocks of rows, and what a block does; both as they were where rows share nothing to gain from."""
+    (row, *more) = outer or (None,)
+    if row is None or more or not _independent(nodes, row.index) or not (_adds(nodes, row.index) or _multiplies(nodes, row.index, orders)):
         return outer, nodes
-    (row,) = outer
     block, inner, _ = cut(row, ROWS, names)
     end = names.fresh(f"{row.index}_whole")
     size = const(ROWS, I64)
@@ -38,10 +47,9 @@ def several_rows(outer: tuple[Binder, ...], nodes: Nodes, names: Names) -> tuple
     )
 
 
-def _fits(nodes: Nodes, row: str) -> bool:
-    """Whether each node can run for several rows before the next one does, and an inner loop adds all of them to the same places."""
+def _independent(nodes: Nodes, row: str) -> bool:
+    """Whether each node can run for several rows before the next one does."""
     named = {node.name for node in walk(nodes) if isinstance(node, Let | Accumulator)}
-    shared = False
     for node in walk(nodes):
         match node:
             case Let() | Combine():
@@ -53,16 +61,40 @@ def _fits(nodes: Nodes, row: str) -> bool:
                 if node.kind is LoopKind.PARALLEL or (free(node.lo) | free(node.hi)) & {row, *named}:
                     return False
             case Store():
-                place = frozenset[str]().union(*map(free, node.indices))
-                if place & named:
+                place = _place(node)
+                joins = node.kind is not None and node.atomic and REDUCTIONS[node.kind].combine is not None
+                if place & named or (row not in place and not joins):
                     return False
-                if row not in place:
-                    if node.kind is None or not node.atomic or REDUCTIONS[node.kind].combine is None or node in nodes:
-                        return False
-                    shared = True
             case _:
                 return False
-    return shared
+    return True
+
+
+def _adds(nodes: Nodes, row: str) -> bool:
+    """Whether an inner loop adds every row to the same places."""
+    return any(isinstance(x, Store) and row not in _place(x) for node in nodes if isinstance(node, Loop) for x in walk(node.body))
+
+
+def _multiplies(nodes: Nodes, row: str, orders: Orders) -> bool:
+    """Whether one loop sums, along the row, products and the like with what all rows share: a matrix times a vector."""
+    loops = [node for node in nodes if isinstance(node, Loop)]
+    if len(loops) != 1 or any(isinstance(node, Combine) for node in nodes):
+        return False
+    (loop,) = loops
+    terms = [node.value if isinstance(node, Let) else node.values[0] for node in loop.body if isinstance(node, Let | Combine)]
+    sums = {node.name for node in nodes if isinstance(node, Accumulator) and node.kind == "sum" and node.dtype.is_float}
+    if len(terms) != len(loop.body) or any(isinstance(node, Combine) and node.name not in sums for node in loop.body):
+        return False
+    parts = [x for term in terms for x in subtrees(term)]
+    if any(isinstance(x, Call) and x.dtype.is_float and x.op not in OPS for x in parts):
+        return False
+    loads = [x for x in parts if isinstance(x, Load) and loop.index in free(x)]
+    shared = [x for x in loads if row not in free(x)]
+    return bool(shared) and len(shared) < len(loads) and all(stride(x.array, x.indices, loop.index, orders) is Stride.UNIT for x in loads)
+
+
+def _place(store: Store) -> frozenset[str]:
+    return frozenset[str]().union(*map(free, store.indices))
 
 
 def _together(nodes: Nodes, row: str, names: Names) -> Nodes:
@@ -89,7 +121,7 @@ def _copies(nodes: Nodes, row: str, at: list[dict[str, Expr]], names: Names) -> 
                 out += [replace(node, name=_name(known, node.name), values=_moved(node.values, known)) for known in at]
             case Loop():
                 out.append(replace(node, body=_copies(node.body, row, at, names)))
-            case Store() if node.atomic and not any(row in free(i) for i in node.indices):
+            case Store() if row not in _place(node):
                 assert node.kind is not None
                 combine = REDUCTIONS[node.kind].combine
                 assert combine is not None

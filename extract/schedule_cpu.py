@@ -1,6 +1,6 @@
 """Turns a kernel into plans for a CPU: parallel rows or blocks, contiguous vector loops, few passes, library products where they fit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from extract.names import Names
 from extract.pack import packed
 from extract.reductions import reads_nearer, scans_over
 from extract.relaid import relaid
-from extract.rows import several_rows
+from extract.rows import enough, several_rows
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
@@ -79,6 +79,7 @@ class Context:
     pack: bool
     constant: frozenset[str]
     shapes: Shapes
+    enough: Callable[[Binder], bool]
     stages: bool = True
     cut: bool = False
     """Whether a long loop was cut into stages: then the plan that does not is another one."""
@@ -98,15 +99,16 @@ def plans(
     """
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
-    tiles = shapes(machine or load_machine("cpu"), sizes or {})
+    here = machine or load_machine("cpu")
+    tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
     for laid in tuple(layouts) or (rows_of(kernel),):
         for one in CHOICES:
             choice = replace(one, layouts=laid)
-            made, cut = _planned(kernel, choice, flags, tiles)
+            made, cut = _planned(kernel, choice, flags, tiles, many)
             if made is not None:
                 found.setdefault((made.buffers, made.steps), made)
             if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles)
+                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
     return tuple(found.values())
@@ -116,10 +118,13 @@ def plan(
     kernel: Kernel, choice: Choice, fast_math: frozenset[str] = frozenset(), machine: Machine | None = None, sizes: Sizes | None = None
 ) -> Plan | None:
     """The plan of one choice (on the machine called "cpu"); None where it cannot be made for the layouts."""
-    return _planned(kernel, choice, fast_math, shapes(machine or load_machine("cpu"), sizes or {}))[0]
+    here = machine or load_machine("cpu")
+    return _planned(kernel, choice, fast_math, shapes(here, sizes or {}), enough(here, sizes or {}))[0]
 
 
-def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes) -> tuple[Plan | None, bool]:
+def _planned(
+    kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool]
+) -> tuple[Plan | None, bool]:
     """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
     grouped = grouping(kernel, choice.fusion)
     if choice.fusion == "through":
@@ -132,7 +137,7 @@ def _planned(kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: S
     orders |= {p.name: laid[p.name].order for p in grouped.temps if p.name in laid}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
-    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, choice.stages)
+    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, many, choice.stages)
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
     local = local_arrays(grouped.work)
@@ -238,7 +243,9 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
     nodes, tiles = turned(nodes, bases, arrays, context.orders, context.names)
     allocs = tuple(Alloc(b) for b in (*lowering.buffers, *tiles) if b.name not in gone)
     deal = "cyclic" if _uneven(shaped) else "block"
-    outer, nodes = (shaped.outer, nodes) if allocs else several_rows(shaped.outer, nodes, context.names)
+    outer = shaped.outer
+    if not allocs and all(map(context.enough, outer)):
+        outer, nodes = several_rows(outer, nodes, context.names, context.orders)
     return [*before, Launch(name, (*allocs, *_around(outer, nodes)), note=note, deal=deal)]
 
 

@@ -7,6 +7,7 @@ import pytest
 import kernel_ir as kir
 from backends.target import target
 from extract.fuse import walk
+from extract.machine import load_machine
 from extract.rows import ROWS
 from extract.schedule_cpu import Choice, plan, plans
 from kernel_ir.compiled import compiled
@@ -75,6 +76,28 @@ def test_four_rows_add_at_once(name: str) -> None:
     _, found = joined(JOINED[name])
     assert found is not None
     assert ROWS in steps_of(found)
+
+
+MATRIX = "kernel k(a: f64[M, N], x: f64[N]) -> (y: f64[M]) { y[i] = sum(j: a[i, j] * x[j]) }"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "steps"),
+    [
+        (MATRIX, 4000, {1, ROWS}),
+        (MATRIX, 12, {1}),  # too few for the cores
+        (MATRIX.replace("a[i, j] * x[j]", "exp(a[i, j] * x[j])"), 4000, {1}),
+        (MATRIX.replace(" * x[j]", ""), 4000, {1}),
+    ],
+    ids=["a matrix times a vector", "few rows", "slow terms", "nothing shared"],
+)
+def test_rows_that_share_a_vector_run_together(text: str, rows: int, steps: set[int]) -> None:
+    kernel = kir.parse(text)["k"]
+    found = plan(kernel, Choice("none", library=False, pack=False), machine=load_machine("cpu"), sizes={"M": rows, "N": 500})
+    assert found is not None
+    assert steps_of(found) == steps
+    if ROWS in steps:
+        quick_check(kernel, compiled(found, target("cpu")), examples=10)
 
 
 def test_rows_with_a_fold_run_one_by_one() -> None:
