@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
+from extract.barriers_cuda import lean
 from extract.domains import conjunction
 from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
@@ -77,6 +78,7 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
 
     def offer(plan: Plan | None) -> None:
         if plan is not None:
+            plan = replace(plan, steps=tuple(map(lean, plan.steps)))
             plans.setdefault(plan.steps, plan)
 
     for fusion in FUSIONS:
