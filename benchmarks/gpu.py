@@ -1,19 +1,22 @@
 """Turns the public kernels into a table of times on the GPU that is here: ours against naive numba.cuda, torch, torch.compile, a copy.
 
-    python benchmarks/gpu.py [-k softmax gelu] [--seconds 1] [--minutes 8] [--json results.json]
-    python benchmarks/gpu.py --check        # no GPU needed: every contender once, at small sizes, ours and naive run on the CPU
+    python benchmarks/gpu.py [-k softmax gelu] [--seconds 1] [--minutes 7] [--json results.json]
+    python benchmarks/gpu.py --check        # no GPU needed: every contender, ours and naive run on the CPU, on a few rows
 
 Every contender is verified before it is timed and again afterwards on other values. Ratios are medians, over the rounds, of how many
 times as long as ours a contender took; a call includes its launches and ends when the GPU is done. `copy` is a copy on the device of as
 many bytes as the kernel's inputs and outputs have: `bandwidth` is ours as a share of it. Besides the public kernels at their usual sizes,
 the three kernels of SGLang run at SGLang's own shapes, first; Triton, where it is installed, runs these and softmax.
+
+Of the minutes, each case has its share: when twice that is gone, contenders that have not begun are left out, and said to be (torch.compile
+comes last). The JSON is written after each case. `--check` takes the schedule that the full sizes would have, and runs it on small ones.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +30,10 @@ from benchmarks.gpu_peers import contenders, copies
 from benchmarks.inputs import CASES, Sizes
 from benchmarks.machine import description
 from benchmarks.measure import Row, measured
+from benchmarks.peers import Absent, Contender
 from benchmarks.reference import signature
 from benchmarks.table import sizes_text
+from kernel_ir.nodes import Kernel
 from kernel_ir.parser import parse_file
 from kernel_ir.timing import readable
 
@@ -51,42 +56,82 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="run everything once at small sizes, without a GPU")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=1.0, help="about how long to time a kernel (default 1)")
-    parser.add_argument("--minutes", type=float, default=7.5, help="begin no kernel after so many minutes (default 7.5)")
+    parser.add_argument("--minutes", type=float, default=7.0, help="begin no contender after so many minutes (default 7)")
     parser.add_argument("--json", metavar="FILE", type=Path)
     arguments = parser.parse_args(argv)
     err = Console(stderr=True, highlight=False)
     if not arguments.check and not cuda_device_present():
         err.print("no GPU is here; `--check` runs everything on the CPU instead, untimed")
         return 2
-    target = "cuda-on-cpu" if arguments.check else "cuda"
     found = {k.name: k for path in sorted(KERNELS.glob("*.kir")) for k in parse_file(path).values()}
+    cases = [(name, sizes) for name in arguments.kernels or (*SGLANG, *(n for n in CASES if n not in SGLANG)) for sizes in _sizes(name)]
+    clock = Clock(float("inf") if arguments.check else arguments.minutes * 60)
     rows: list[Row] = []
     left: list[str] = []
-    started = time.monotonic()
-    for name in arguments.kernels or (*SGLANG, *(name for name in CASES if name not in SGLANG)):
-        for sizes in _sizes(name, arguments.check):
-            if not arguments.check and time.monotonic() - started > arguments.minutes * 60:
-                left.append(f"{name} {sizes_text(dict(sizes))}")
-                continue
-            with err.status(f"{name} {sizes_text(dict(sizes))}"):
-                which = signature(found[name])
-                makers = contenders(found[name], sizes, which, target)
-                rounds, seconds = (3, 0.01) if arguments.check else (arguments.rounds, arguments.seconds)
-                rows.append(measured(found[name], CASES[name], sizes, makers, rounds, seconds, copies(target)))
-            for contender, fault in rows[-1].faults.items():
-                err.print(f"{name}: {contender}: {fault}", markup=False)
+    for number, (name, sizes) in enumerate(cases):
+        told = f"{name} {sizes_text(dict(sizes))}"
+        if clock.over:
+            left.append(told)
+            continue
+        with err.status(f"{number + 1} of {len(cases)}: {told}"):
+            started = time.monotonic()
+            rows.append(_measured(found[name], sizes, clock.within(len(cases) - number), arguments))
+            err.print(f"{number + 1} of {len(cases)}: {told}: {time.monotonic() - started:.0f} s", markup=False, soft_wrap=True)
+        for contender, fault in rows[-1].faults.items():
+            err.print(f"{name}: {contender}: {fault}", markup=False)
+        if arguments.json:
+            answer = {"device": _device(arguments.check), "machine": description(), "rows": list(map(_row, rows))}
+            arguments.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     Console(highlight=False).print(_table(rows))
     if left:
         err.print(f"no time was left for {', '.join(left)}: --minutes gives more", markup=False)
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"device": _device(target), "machine": description(), "rows": list(map(_row, rows))}, indent=1) + "\n"
-        )
     return 1 if any(row.faults for row in rows) else 0
 
 
-def _sizes(name: str, small: bool) -> tuple[Sizes, ...]:
-    return (CASES[name].small,) if small else (CASES[name].full, *SGLANG.get(name, ()))
+class Clock:
+    """How much of the time that there is has gone."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() > self.end
+
+    def within(self, cases: int) -> float:
+        """The moment after which the first of so many cases begins nothing more: twice its share."""
+        now = time.monotonic()
+        return min(self.end, now + 2 * (self.end - now) / cases)
+
+
+def _measured(kernel: Kernel, sizes: Sizes, end: float, arguments: argparse.Namespace) -> Row:
+    target = "cuda-on-cpu" if arguments.check else "cuda"
+    makers = {n: _until(end, make) for n, make in contenders(kernel, sizes, signature(kernel), target).items()}
+    run_at = _few(kernel.name, sizes) if arguments.check else sizes
+    rounds, seconds = (1, 0.0) if arguments.check else (arguments.rounds, arguments.seconds)
+    return measured(kernel, CASES[kernel.name], run_at, makers, rounds, seconds, copies(target))
+
+
+def _until(end: float, make: Callable[[], Contender]) -> Callable[[], Contender]:
+    """The contender, unless it is made too late."""
+
+    def made() -> Contender:
+        if time.monotonic() > end:
+            raise Absent("the time of this case was over: --minutes gives more")
+        return make()
+
+    return made
+
+
+def _few(name: str, sizes: Sizes) -> Sizes:
+    """The small sizes of a kernel; of SGLang's shapes the rows as they are, but three of them."""
+    return {**sizes, "T": min(3, sizes["T"])} if sizes in SGLANG.get(name, ()) else CASES[name].small
+
+
+def _sizes(name: str) -> list[Sizes]:
+    """The usual sizes, where they are not SGLang's, and SGLang's."""
+    shapes = SGLANG.get(name, ())
+    return [*(() if CASES[name].full in shapes else (CASES[name].full,)), *shapes]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -113,12 +158,16 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _device(target: str) -> str:
-    if target == "cuda-on-cpu":
+def _device(check: bool) -> str:
+    """The GPU's name and compute capability."""
+    if check:
         return "none: executed on the CPU"
     from numba import cuda
 
-    return str(cuda.get_current_device().name)
+    device: Any = cuda.get_current_device()
+    name: Any = device.name
+    major, minor = device.compute_capability
+    return f"{name.decode() if isinstance(name, bytes) else name}, compute capability {major}.{minor}"
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ Makers = Mapping[str, Callable[[], Contender]]
 
 
 def contenders(kernel: Kernel, sizes: Mapping[str, int], signature: Signature, target: str) -> Makers:
-    """Ours, naive numba.cuda, torch eager and torch.compile, and Triton, by name, each compiled when it is asked for."""
+    """Ours, naive numba.cuda, torch eager, Triton and torch.compile, by name, each compiled when it is asked for."""
     extents = {name: sizes[name] for name in kernel.sizes}
     return {
         "ours": lambda: _on_device(_ours(kernel, extents, target), signature, target),
         "naive": lambda: _on_device(_naive(kernel, extents, target), signature, target),
         "torch": lambda: _torch("torch_peers", signature, target, compiled=False),
-        "torch.compile": lambda: _torch("torch_peers", signature, target, compiled=True),
         "triton": lambda: _triton(signature, target),
+        "torch.compile": lambda: _torch("torch_peers", signature, target, compiled=True),
     }
 
 
