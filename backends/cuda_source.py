@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from backends.cuda_expr import STORED, TYPES, Expressions
-from backends.cuda_nodes import WARP, KernelBody, grid_of
+from backends.cuda_lines import WARP, grid_of
+from backends.cuda_nodes import KernelBody
 from backends.cuda_prelude import ALIGNED, NOALIAS, WIDE, prelude
 from backends.host import host_text, parameter_texts, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
 from extract.schedule_cuda import RESERVED

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import kernel_ir as kir
-from backends.cuda_nodes import grid_of
+from backends.cuda_lines import grid_of
 from extract.schedule_cuda import cuda_plans
 from kernel_ir.nodes import Kernel, SizeRef
 from kernel_ir.plan import Launch, LoopKind, Plan, RepeatLaunch, Step

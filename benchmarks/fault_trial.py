@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backends.cuda import CudaOnCpu
-from backends.cuda_nodes import grid_of
+from backends.cuda_lines import grid_of
 from backends.simt_errors import SimtError
 from benchmarks.fault_cases import launches
 from benchmarks.fault_seeds import Fault, slipped
