@@ -15,8 +15,8 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,7 +33,10 @@ from extract.machine import load_machine
 from kernel_ir.nodes import Kernel
 from kernel_ir.plan import Launch, Matmul
 
-ROUNDS: Final = 5
+ROUNDS: Final = (8, 20)
+"""Rounds at least, and at most."""
+AGREE: Final = 0.03
+"""What the two halves of the rounds may differ by."""
 ROW: Final = 4
 """Calls of one variant in a row: the first finds the caches, and waiting threads, as another variant left them, and does not count."""
 PAUSE: Final = 0.05
@@ -120,11 +123,11 @@ def _timed(every: Sequence[Variant]) -> list[dict[str, Any]]:
     inputs = case_of(every[0].kernel).inputs(every[0].sizes)
     calls = [compiled_call(one, inputs) for one in every]
     library = any(isinstance(step, Launch) and isinstance(step.body[0], Matmul) for one in every for step in one.plan.steps)
-    times = in_rows(calls, pause=PAUSE if library else 0.0)
+    times, noises = in_rows(calls, pause=PAUSE if library else 0.0)
     points: list[dict[str, Any]] = []
-    for one, seconds in zip(every, times, strict=True):
+    for one, seconds, noise in zip(every, times, noises, strict=True):
         point = {"kernel": one.kernel, "sizes": dict(one.sizes), "form": str(one.form), "schedule": one.schedule, "code": one.code}
-        points.append({**point, "seconds": seconds, "predicted": predicted(one)})
+        points.append({**point, "seconds": seconds, "noise": noise, "predicted": predicted(one)})
     return points
 
 
@@ -143,8 +146,9 @@ def predicted(one: Variant) -> float:
     return cost(one.plan, machine, one.numbers).cycles / machine.clock_ghz / 1e9
 
 
-def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS, pause: float = 0.0) -> list[float]:
-    """Seconds of each call: the median over rounds of the least of a few calls in a row, every second round in reverse order."""
+def in_rows(calls: Sequence[Callable[[], Any]], pause: float = 0.0) -> tuple[list[float], list[float]]:
+    """Seconds of each call, and by what share two halves of its rounds differ: the least over rounds of a few calls in a row, every second
+    round in reverse order. Whatever disturbs a call only makes it slower; rounds go on until the halves agree, or there are many."""
     slow: dict[int, float] = {}
     for n, call in enumerate(calls):
         call()
@@ -153,13 +157,19 @@ def in_rows(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS, pause: flo
         taken = time.perf_counter() - start
         if taken > SLOW:
             slow[n] = taken
-    found: Mapping[int, list[float]] = {n: [] for n in range(len(calls))}
-    for number in range(rounds):
+    halves: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    noises = [0.0 for _ in calls]
+    for number in range(ROUNDS[1]):
+        half = halves[number % 4 // 2]  # each half has rounds of both directions
         for n in range(len(calls)) if number % 2 == 0 else reversed(range(len(calls))):
             if n not in slow:
                 time.sleep(pause)
-                found[n].append(_row(calls[n]))
-    return [slow.get(n) or median(found[n]) for n in range(len(calls))]
+                half[n] = min(half.get(n, inf), _row(calls[n]))
+        if number % 4 == 3:
+            noises = [0.0 if n in slow else abs(halves[0][n] / halves[1][n] - 1.0) for n in range(len(calls))]
+            if number + 1 >= ROUNDS[0] and max(noises) <= AGREE:
+                break
+    return [slow.get(n) or min(halves[0][n], halves[1][n]) for n in range(len(calls))], noises
 
 
 def _row(call: Callable[[], Any]) -> float:

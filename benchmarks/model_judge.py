@@ -19,8 +19,8 @@ def judged(points: Sequence[Point]) -> dict[str, Any]:
     """The verdict. Within a kernel: over its variants at one size, where their times differ by more than noise; `raw` takes every
     difference for real. The fastest counts as found where one of the predicted best five takes at most 3 % longer than the fastest."""
     groups = _groups(points)
-    told = {key: group for key, group in groups.items() if len(group) >= FEWEST and len(set(_ranks(_times(group), NOISE))) > 1}
-    within = {key: spearman(_ranks(_times(g), NOISE), _ranks(_predictions(g), ALIKE)) for key, g in told.items()}
+    told = {key: group for key, group in groups.items() if len(group) >= FEWEST and len(set(_ranks(_times(group), _noise(group)))) > 1}
+    within = {key: spearman(_ranks(_times(g), _noise(g)), _ranks(_predictions(g), ALIKE)) for key, g in told.items()}
     raw = {key: spearman(_ranks(_times(g), 0.0), _ranks(_predictions(g), 0.0)) for key, g in told.items()}
     kernels = {name: [p for p in points if p["kernel"] == name] for name in dict.fromkeys(p["kernel"] for p in points)}
     pooled = [spearman(_ranks(_times(g), NOISE), _ranks(_predictions(g), ALIKE)) for g in kernels.values() if len(g) >= FEWEST]
@@ -92,6 +92,11 @@ def _times(points: Sequence[Point]) -> list[float]:
 
 def _predictions(points: Sequence[Point]) -> list[float]:
     return [p["predicted"] for p in points]
+
+
+def _noise(group: Sequence[Point]) -> float:
+    """What times of one kernel at one size must differ by: more than two halves of the rounds of one variant do."""
+    return max(NOISE, median(p.get("noise", 0.0) for p in group))
 
 
 def _found(group: Sequence[Point], count: int) -> bool:

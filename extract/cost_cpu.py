@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 
-from extract.cpu_traffic import traffic
+from extract.cpu_traffic import Traffic, traffic
 from extract.cpu_work import Work
 from extract.cycles import Cost
 from extract.fuse import Nodes
@@ -18,7 +18,7 @@ SERIAL_BELOW = 8192
 """Turns under which the code that `backends/cpu_source.py` writes starts no threads."""
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
-HIDDEN = 0.7
+HIDDEN = 0.8
 """Share of what is not the bottleneck that runs in its shadow."""
 
 
@@ -36,18 +36,23 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     left = turns % machine.units if parallel and turns > machine.units else 0
     cores = max(1.0, turns / -(-turns // machine.units)) if parallel else 1.0  # the last turns leave cores idle
     moved = traffic(work.accesses, buffers, machine, cores, frozenset(loop.index for loop in loops))
-    near = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], moved[:-1], strict=True)) / cores
     alone = 1.0 if cores == 1.0 else left / turns
-    each = [machine.levels[-1].cycles(moved[-1].read, moved[-1].written, alone=one) for one in (True, False)]
-    memory = alone * each[0] + (1.0 - alone) * each[1]
+    cycles, near, memory = 0.0, 0.0, 0.0
+    for loop in work.core.keys() | moved.keys():
+        levels = moved.get(loop, [Traffic()] * len(machine.levels))
+        caches = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], levels[:-1], strict=True)) / cores
+        each = [machine.levels[-1].cycles(levels[-1].read, levels[-1].written, alone=one) for one in (True, False)]
+        last = alone * each[0] + (1.0 - alone) * each[1]
+        # What one loop computes runs while it waits for memory; what the next does, hardly.
+        every = (work.core.get(loop, 0.0) / cores, caches, last)
+        cycles += max(every) + (1.0 - HIDDEN) * (sum(every) - max(every))
+        near, memory = near + caches, memory + last
     access = sum(work.units.get(name, 0.0) for name in ("load", "store")) / cores
     compute = sum(work.units.values()) / cores - access
     overhead = machine.launch_cycles if parallel else 0.0
     parts = {"arithmetic": compute, "loads and stores": access, "caches": near, "memory": memory}
-    slowest = max(parts.values())
-    cycles = slowest + (1.0 - HIDDEN) * (sum(parts.values()) - slowest) + overhead
-    delivered = {level.name: t.read + t.written for level, t in zip(machine.levels, moved, strict=True)}
-    return Cost(cycles, dict(sorted(work.units.items())), delivered, overhead, parts)
+    delivered = {level.name: sum(levels[n].read + levels[n].written for levels in moved.values()) for n, level in enumerate(machine.levels)}
+    return Cost(cycles + overhead, dict(sorted(work.units.items())), delivered, overhead, parts)
 
 
 def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:

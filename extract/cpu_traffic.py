@@ -1,8 +1,8 @@
 """Turns the accesses of one CPU launch into the bytes that each level of memory must deliver and take: what a loop re-reads comes from
 the level that holds all that one turn of it touches."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf, prod
 
 from extract.machine import Machine
@@ -11,6 +11,8 @@ from kernel_ir.nodes import Const, Expr
 from kernel_ir.plan import Buffer
 
 Plane = tuple[str | tuple[int, int], ...]
+FADING = 3.0
+"""How fast the part of arrays that the last cache still holds shrinks as they outgrow it: a power of what fits over what there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Access:
     whole: float = inf
     jumps: tuple[int, ...] = ()
     """The step of each loop; what lies in between, other accesses of the body reach."""
+    owner: int = 0
+    """The loop in whose body it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +39,30 @@ class Traffic:
     read: float = 0.0
     written: float = 0.0
 
+    def plus(self, read: float, written: float) -> "Traffic":
+        return Traffic(self.read + read, self.written + written)
+
 
 def traffic(
     accesses: Sequence[Access], buffers: Mapping[str, Buffer], machine: Machine, cores: float, shared: frozenset[str]
-) -> list[Traffic]:
-    """The traffic of each level. `shared` names the parallel loops, whose iterations `cores` cores share out."""
+) -> dict[int, list[Traffic]]:
+    """The traffic of each level, by the loop that causes it. `shared` names the parallel loops, which `cores` cores share out."""
     merged: dict[tuple[Plane, bool, tuple[str, ...], tuple[Stride, ...]], Access] = {}
     for a in accesses:
         moves = tuple(stride(a.array, a.indices, index, {a.array: buffers[a.array].order}) for index, _ in a.loops)
         key = (_plane(a, buffers[a.array].order), a.written, tuple(index for index, _ in a.loops), moves)
-        if key not in merged or _turns(merged[key]) < _turns(a):
+        if key not in merged:
             merged[key] = a
+        elif _turns(merged[key]) < _turns(a):
+            merged[key] = replace(a, owner=merged[key].owner)
     kept = list(merged.items())
     prints = [_footprints(a, moves, machine.line_bytes) for (_, _, _, moves), a in kept]
-    read, written = [0.0] * len(machine.levels), [0.0] * len(machine.levels)
+    found: dict[int, list[Traffic]] = {}
+
+    def add(owner: int, level: int, size: float, stored: bool) -> None:
+        at = found.setdefault(owner, [Traffic()] * len(machine.levels))
+        at[level] = at[level].plus(0.0, size) if stored else at[level].plus(size, 0.0)
+
     for ((_, stored, names, moves), a), footprint in zip(kept, prints, strict=True):
         again = [0.0] * len(machine.levels)
         for depth in reversed(range(len(a.loops))):
@@ -65,9 +79,10 @@ def traffic(
             else:
                 again = [x * extent for x in again]
         for n, x in enumerate(again):
-            (written if stored else read)[n] += x
-    _first_touch(kept, prints, buffers, machine, cores, shared, read, written)
-    return [Traffic(r, w) for r, w in zip(read, written, strict=True)]
+            if x:
+                add(a.owner, n, x, stored)
+    _first_touch(kept, prints, buffers, machine, cores, shared, add)
+    return found
 
 
 def _first_touch(
@@ -77,15 +92,16 @@ def _first_touch(
     machine: Machine,
     cores: float,
     shared: frozenset[str],
-    read: list[float],
-    written: list[float],
+    add: Callable[[int, int, float, bool], None],
 ) -> None:
     """Adds what every array costs once, from the level that holds all of them since the call before."""
     outermost: dict[tuple[Plane, bool], float] = {}
+    first: dict[tuple[Plane, bool], int] = {}
     own: dict[Plane, float] = {}
-    for ((plane, stored, names, moves), _), footprint in zip(kept, prints, strict=True):
+    for ((plane, stored, names, moves), a), footprint in zip(kept, prints, strict=True):
         if buffers[str(plane[0])].space == "local":
             continue
+        first.setdefault((plane, stored), a.owner)
         outermost[plane, stored] = max(outermost.get((plane, stored), 0.0), footprint[0])
         apart = any(name in shared and move is not Stride.NONE for name, move in zip(names, moves, strict=True))
         own[plane] = max(own.get(plane, 0.0), footprint[0] / (cores if apart else 1.0))
@@ -97,13 +113,13 @@ def _first_touch(
     needed = sum(whole.values())
     # A core's own caches hold its share; the last cache holds the shares of all, and of what is larger a part that shrinks fast.
     if level >= last - 1 and needed > 0:
-        held = min(1.0, machine.levels[last - 1].bytes / needed) ** 3
+        held = min(1.0, machine.levels[last - 1].bytes / needed) ** FADING
         parts = ((last - 1, held), (last, 1.0 - held))
     else:
         parts = ((level, 1.0),)
-    for (_, stored), size in outermost.items():
+    for (plane, stored), size in outermost.items():
         for n, part in parts:
-            (written if stored else read)[n] += size * part
+            add(first[plane, stored], n, size * part, stored)
 
 
 def _turns(a: Access) -> float:

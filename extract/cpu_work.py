@@ -4,16 +4,17 @@ A value is counted where the compiler computes it: once in the outermost loop th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import frexp, log2, prod
+from typing import Final
 
+from extract.cpu_frame import Frame, Loops
 from extract.cpu_traffic import Access
 from extract.fuse import Nodes, expressions_of, walk
 from extract.machine import Machine
 from extract.sizes import extent_of, number, truth
 from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import BOOL, I64, DType
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Store, Tile, Turn, When
 from kernel_ir.walk import children, free, substitute, subtrees
@@ -32,23 +33,13 @@ TILE_EFFICIENCY = 0.85
 """Share of the multiply-add peak that a tile in registers reaches: 0.9 for 512x512 f32 on Zen 4, less for larger ones."""
 UNHIDDEN = 0.3
 """Share of the chain at a row's end that the next rows do not hide."""
+LONG = 15.0
+"""Dependent additions that a function takes as long as: its polynomial."""
+DEPTHS: Final = {Unit.DIV: 4.0, Unit.SQRT: 5.0, Unit.IDIV: 6.0}
 EARLY = 0.5
 """Share of its range that a loop runs that may end early."""
 GUARDED = 2.0
 """Cycles of the comparisons that guard a load with a default, in a loop that is not vectorised."""
-
-Loops = tuple[tuple[str, int], ...]
-
-
-@dataclass(slots=True)
-class Frame:
-    """A loop's body: the names that it binds, how often it runs, whether in vectors, and what is computed in it already."""
-
-    names: set[str]
-    times: float
-    loops: Loops
-    vector: bool
-    seen: set[Expr] = field(default_factory=set[Expr])
 
 
 class Work:
@@ -63,6 +54,9 @@ class Work:
         self.flat = flat
         self.contract = contract
         self.units: dict[str, float] = {}
+        self.core: dict[int, float] = {}  # cycles of one core that did all, by loop
+        self.entered = 0
+        self.depths: dict[str, float] = {}  # of values by name, cycles of the chain that leads to each
         self.accesses: list[Access] = []
         self.dtypes: dict[str, DType] = {}
         self.starts: dict[str, Expr] = {}  # where the range of an inner loop begins, if that moves with an outer loop
@@ -70,9 +64,18 @@ class Work:
         self.stored = {n.buffer for n in walk(body) if isinstance(n, Store | Tile)}
         self.frames = [Frame(set(), 1.0, (), False)]
         self._nodes(body)
+        self._done(self._here)
 
-    def _add(self, unit: str, cycles: float) -> None:
+    def _add(self, unit: str, cycles: float, frame: Frame | None = None) -> None:
         self.units[unit] = self.units.get(unit, 0.0) + cycles
+        (frame or self._here).add(unit, cycles)
+
+    def _done(self, frame: Frame) -> None:
+        self.core[frame.number] = frame.core
+
+    def _enter(self, names: set[str], times: float, loops: Loops, vector: bool) -> None:
+        self.entered += 1
+        self.frames.append(Frame(names, times, loops, vector, number=self.entered))
 
     @property
     def _here(self) -> Frame:
@@ -129,11 +132,13 @@ class Work:
         kept = self.sizes.get(loop.index)
         self.sizes[loop.index] = (lo + hi) // 2
         self.jumps[loop.index] = loop.step
-        self.frames.append(Frame({loop.index}, outer.times * extent, (*outer.loops, (loop.index, extent)), vector))
+        self._enter({loop.index}, outer.times * extent, (*outer.loops, (loop.index, extent)), vector)
         if vector:
             self._rest(loop, extent, outer.times)
         self._nodes(loop.body)
-        self.frames.pop()
+        if not inner:
+            self._add("latency", self._here.times * self._here.chain * UNHIDDEN)
+        self._done(self.frames.pop())
         self._restored({loop.index: kept})
 
     def _alone(self, loop: Loop) -> bool:
@@ -220,14 +225,14 @@ class Work:
         for c in fold.carries:
             self._expression(c.init)
         names = {fold.index, *(c.name for c in fold.carries)}
-        self.frames.append(Frame(names, outer.times * steps, (*outer.loops, (fold.index, extent)), False))
+        self._enter(names, outer.times * steps, (*outer.loops, (fold.index, extent)), False)
         self._nodes(fold.body)
         for c in fold.carries:
             self._expression(c.update)
         if fold.condition is not None:
             self._expression(fold.condition)
         self._add("latency", self._here.times * self.machine.latency)  # each step waits for the one before
-        self.frames.pop()
+        self._done(self.frames.pop())
 
     # -- expressions
 
@@ -249,12 +254,24 @@ class Work:
             if e in home.seen:
                 return
             home.seen.add(e)
+            home.chain = max(home.chain, self._depth(e))
             if isinstance(e, Load):
                 self._load(e, home)
                 return
             self._call(e, home)
         for child in children(e):
             self._expression(child)
+
+    def _depth(self, e: Expr) -> float:
+        """Cycles from what a value is computed of to the value."""
+        match e:
+            case Call():
+                steps = LONG if (e.op, e.dtype.name) in self.machine.functions else DEPTHS.get(OPS[e.op].unit, 1.0)
+                return steps * self.machine.latency + max((self._depth(x) for x in e.args), default=0.0)
+            case Local():
+                return self.depths.get(e.name, 0.0)
+            case _:
+                return 0.0
 
     def _call(self, e: Call, home: Frame) -> None:
         kind = e.args[0].dtype if e.args else e.dtype
@@ -283,12 +300,12 @@ class Work:
                     cycles *= max(1, n.bit_length() + bin(n).count("1") - 2)
                 case _:
                     pass
-        self._add(unit.name, home.times * cycles / lanes)
+        self._add(unit.name, home.times * cycles / lanes, home)
 
     def _load(self, e: Load, home: Frame) -> None:
         self._access(e.array, e.indices, home, False)
         if e.default is not None:
-            self._add("branch", home.times * GUARDED)
+            self._add("branch", home.times * GUARDED, home)
         for i in e.indices:  # an address of an affine index is free, one that loads or divides is not
             for x in subtrees(i):
                 if isinstance(x, Load) or (isinstance(x, Call) and x.op not in ("add", "sub", "mul", "neg")):
@@ -318,13 +335,14 @@ class Work:
                     self._add("latency", here.times * self.machine.latency)
             case Let():
                 here.names.add(node.name)
+                self.depths[node.name] = self._depth(node.value)
                 if node.value.dtype is I64:
                     self.sizes[node.name] = number(node.value, self.sizes)
 
     # -- accesses
 
     def _stored(self, array: str, indices: tuple[Expr, ...], times: float, loops: Loops, vector: bool) -> None:
-        self._access(array, indices, Frame(set(), times, loops, vector), True)
+        self._access(array, indices, Frame(set(), times, loops, vector, ports=self._here.ports, number=self._here.number), True)
 
     def _access(self, array: str, indices: tuple[Expr, ...], frame: Frame, written: bool) -> None:
         buffer = self.buffers[array]
@@ -340,16 +358,19 @@ class Work:
         else:
             step = self._step(buffer, indices, frame.loops[-1][0])
             cycles = FIELD if step is not None and step <= FIELDS else GATHERED
-        self._add("store" if written else "load", frame.times * cycles)
-        self._touched(array, indices, size, frame.loops, written)
+        self._add("store" if written else "load", frame.times * cycles, frame)
+        self._touched(array, indices, size, frame.loops, written, frame.number)
 
-    def _touched(self, array: str, indices: tuple[Expr, ...], itemsize: int, loops: Loops, written: bool = False) -> None:
+    def _touched(
+        self, array: str, indices: tuple[Expr, ...], itemsize: int, loops: Loops, written: bool = False, loop: int | None = None
+    ) -> None:
         buffer = self.buffers[array]
         moved = tuple(substitute(i, self.starts) for i in indices)
         steps = tuple(self._step(buffer, moved, index) for index, _ in loops)
         whole = buffer.dtype.itemsize * prod(float(max(0, number(n, self.sizes))) for n in buffer.shape)
         jumps = tuple(self.jumps.get(index, 1) for index, _ in loops)
-        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole, jumps))
+        owner = self._here.number if loop is None else loop
+        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole, jumps, owner))
 
     def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
         """Elements between what consecutive values of an index reach, None where that is not seen."""
