@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -193,8 +194,8 @@ def _say(text: str) -> None:
 PARTS: Final[dict[str, Callable[[Path | None], dict[str, Any]]]] = {
     "unsound": evaluate_unsound,
     "sound": evaluate_sound,
-    "restore": lambda _: recorded(_say),
-    "enumerated": lambda _: enumerated(_say),
+    "restore": partial(recorded, _say),
+    "enumerated": partial(enumerated, _say),
     "example": lambda _: example(),
 }
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from extract.suggest import Found, Suggester
+from extract.suggest import Found, Outcome, Suggester
 from extract.suggest_book import book_text
 from extract.suggest_chat import Spending
-from extract.suggest_database import Database
+from extract.suggest_database import opened
 from extract.suggest_model import ModelSuggester
 from extract.suggest_pool import Pool
 from extract.suggest_record import Replay
@@ -59,19 +59,19 @@ def _found(search: Search, rules: tuple[Rule, ...], kernel: Kernel) -> Found:
     return search(kernel, rules)
 
 
-def recorded(say: Callable[[str], None]) -> dict[str, Any]:
+def recorded(say: Callable[[str], None], database: Path | None) -> dict[str, Any]:
     """What the recording restores."""
     replay = Replay(RECORDING)
     rounds = replay.left
-    return {"recording": replay.model} | _restored(ModelSuggester(replay, Spending(), None), rounds, say)
+    return {"recording": replay.model} | _restored(ModelSuggester(replay, Spending(), None), rounds, say, database)
 
 
-def enumerated(say: Callable[[str], None]) -> dict[str, Any]:
+def enumerated(say: Callable[[str], None], database: Path | None) -> dict[str, Any]:
     """What the synthesiser restores, which knows of no recording."""
-    return _restored(Synthesiser(progress=say), 1, say)
+    return _restored(Synthesiser(progress=say), 1, say, database)
 
 
-def _restored(suggester: Suggester, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _restored(suggester: Suggester, rounds: int, say: Callable[[str], None], database: Path | None) -> dict[str, Any]:
     """Logarithms of cycles lost and recovered, summed over the public kernels that lose any.
 
     Recovered is what a user has afterwards: the kernels are optimized anew, with the book that the loop wrote loaded beside the others.
@@ -81,16 +81,9 @@ def _restored(suggester: Suggester, rounds: int, say: Callable[[str], None]) -> 
     full, less = (_cycles(search, (), kernels) for search in (Search("cpu", FLAGS), part))
     losers = [k for k in kernels if less[k.name] > full[k.name] * LOST]
     say(f"{len(losers)} of {len(kernels)} kernels lose cycles")
-    found = suggest(
-        losers,
-        suggester,
-        part,
-        Database(None),
-        rounds,
-        SECONDS,
-        notify=lambda o: say(f"{o.fate.value} {o.name} {o.best:.3f}"),
-        progress=say,
-    )
+    with opened(database) as tried:
+        notify = partial(_tell, say)
+        found = suggest(losers, suggester, part, tried, rounds, SECONDS, notify=notify, progress=say)
     book = book_text(found.kept)
     after = _cycles(part, load_book(f"{book}\n") if found.kept else (), losers)
     lost = sum(math.log(less[k.name] / full[k.name]) for k in losers)
@@ -106,6 +99,10 @@ def _restored(suggester: Suggester, rounds: int, say: Callable[[str], None]) -> 
         "recovered": recovered / lost,
         "ended": found.ended,
     }
+
+
+def _tell(say: Callable[[str], None], o: Outcome) -> None:
+    say(f"{o.fate.value} {o.name} {o.best:.3f}")
 
 
 def _cycles(search: Search, rules: tuple[Rule, ...], kernels: Sequence[Kernel]) -> dict[str, float]:

@@ -49,14 +49,21 @@ class Gains:
     found: tuple[Found, ...] = ()
     tried: set[frozenset[str]] = field(default_factory=set[frozenset[str]])
     """Sets of rules that were tried together."""
+    behind: bool = False
 
     def __post_init__(self) -> None:
         self.found = tuple(self.pool.results(partial(_optimized, self.optimizer, ()), self.kernels, OPTIMIZE))
 
     def keep(self, rule: Rule) -> None:
-        """Keeps a rule whose gain is known."""
+        """Keeps a rule whose gain is known; `settle` then optimizes the kernels with it."""
         self.kept.append(rule)
-        self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, self._all(()), strict=True))
+        self.behind = True
+
+    def settle(self) -> None:
+        """The kernels as they are with all rules kept."""
+        if self.behind:
+            self.found = tuple(min((b, a), key=lambda f: f.cycles) for b, a in zip(self.found, self._all(()), strict=True))
+            self.behind = False
 
     def outcomes(self, certified: Sequence["Certified"], alone: bool = True) -> list[Outcome]:
         """What each certified rule gains, in their order; rules that gain are kept."""

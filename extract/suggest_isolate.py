@@ -2,12 +2,15 @@
 
 import contextlib
 import multiprocessing
+import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 from kernel_ir.errors import KernelError
@@ -16,6 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 MEMORY: Final = 12 << 30
 """Bytes of address space: numba, LLVM and SMT solvers reserve far more than they use."""
+LOADED: Final = 8
+"""How many times its limit a call may take by the clock, on a machine that is busy with other things or sleeps: limits are CPU time."""
 _GRACE: Final = 5
 """Seconds of CPU time more, after which a process that nobody stopped stops itself."""
 _STEP: Final = 1.0
@@ -33,20 +38,24 @@ class Isolated:
     """
 
     memory: int = MEMORY
+    used: float = 0.0
+    """Seconds of CPU time that the last call took."""
     _process: BaseProcess | None = None
     _pipe: "Connection[Any, Any] | None" = field(default=None, repr=False)
 
     def call(self, seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`function(*args)` within so many seconds of wall-clock time."""
+        """`function(*args)` within so many seconds of CPU time, and not many times as long by the clock."""
         pipe = self._started()
+        self.used = waited = 0.0
         try:
+            before = self._spent()
             pipe.send((seconds, function, args, kwargs))
-            left = seconds
-            while not pipe.poll(min(left, _STEP)):  # a machine that slept, or a process that was stopped, took no time
-                left -= _STEP
-                if left <= 0:
+            while not pipe.poll(step := min(seconds, _STEP)):
+                waited += step
+                self.used = waited if before is None else (self._spent() or before) - before
+                if self.used >= seconds or waited >= seconds * LOADED:
                     raise Overrun(f"it took more than {seconds:g} s")
-            good, value = pipe.recv()
+            good, value, self.used = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.close()
             raise Overrun("its process died: out of memory, most likely") from None
@@ -56,6 +65,14 @@ class Isolated:
         if good:
             return value
         raise value
+
+    def _spent(self) -> float | None:
+        """Seconds of CPU time of the process so far; None where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self._process and self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+            return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
 
     def close(self) -> None:
         """Ends the process."""
@@ -98,6 +115,7 @@ def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:
             seconds, function, args, kwargs = pipe.recv()
             # Should the caller be killed meanwhile, nobody else ends a call that runs away.
             signal.setitimer(signal.ITIMER_PROF, seconds + _GRACE)
+            started = time.process_time()
             try:
                 answer: tuple[bool, Any] = (True, function(*args, **kwargs))
             except KernelError as error:
@@ -109,4 +127,4 @@ def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:
             except Exception as error:  # a bug of ours must not end the whole run: the suggestion is refused, saying so
                 answer = (False, Overrun(f"{type(error).__name__}: {error}"))
             signal.setitimer(signal.ITIMER_PROF, 0)
-            pipe.send(answer)
+            pipe.send((*answer, time.process_time() - started))

@@ -87,6 +87,7 @@ class Judge:
                 self.named.add(outcome.rule.name)
             else:
                 yield outcome
+        self.gains.settle()
         for one, outcome in zip(certified, self.gains.outcomes(certified), strict=True):
             self.database.tried(self.setting, one.key, outcome)
             yield outcome

@@ -1,7 +1,6 @@
 """Turns a rule into a proof that its flags license it, once: by the database if it knows, else by the prover in a process of its own."""
 
 import functools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from rewrites.rule import Rule
 from rewrites.wording import canonical_text
 
 PROOF: Final = 60.0
-"""Seconds for one proof, and for one derivation: a safety net, as is the next."""
+"""Seconds (CPU time) for one proof, and for one derivation: a safety net, as is the next."""
 SUGGESTION: Final = 240.0
 """Seconds for all proofs that one suggestion sets off: its repairs and its generalisations."""
 ATTEMPTS: Final = 150
@@ -47,12 +46,12 @@ class Prover:
     database: Database
     isolated: Isolated
     proofs: int = 0
-    until: float = 0.0
+    left: float = 0.0
     count: int = 0
 
     def begin(self) -> None:
         """Gives the next suggestion its time."""
-        self.until, self.count = time.monotonic() + SUGGESTION, 0
+        self.left, self.count = SUGGESTION, 0
 
     def holds(self, rule: Rule) -> bool:
         """Whether the rule is proved; no more where the suggestion's time is up."""
@@ -67,7 +66,7 @@ class Prover:
         known = self.database.proof(text, prover())
         if known is not None:
             return known
-        left = min(PROOF, self.until - time.monotonic())
+        left = min(PROOF, self.left)
         if left <= 0 or self.count >= ATTEMPTS:
             return Proof(False, why="its time is up")
         self.count += 1
@@ -76,6 +75,7 @@ class Prover:
             found = self.isolated.call(left, checked, rule)
         except Overrun as reason:
             found = Proof(False, why=f"no proof: {reason}")
+        self.left -= self.isolated.used
         # What ran out of a suggestion's time may be proved with more of it.
         if left == PROOF or not found.why.startswith("no proof"):
             self.database.proved(text, prover(), found)
