@@ -159,7 +159,7 @@ def in_vectors(name, formula, rare=None):
         function = ir.Function(module, ir.FunctionType(kinds[0], kinds), name)
         function.constants = constants
         function.linkage = "weak_odr"  # kept although nothing calls it until loops are turned into vectors
-        for attribute in ("noinline", "nounwind", "willreturn", "memory(none)", '"prefer-vector-width"="512"'):
+        for attribute in ("noinline", "nounwind", "willreturn", "readnone", '"prefer-vector-width"="512"'):
             set.add(function.attributes, attribute)  # llvmlite's own list lacks some
         builder = ir.IRBuilder(function.append_basic_block())
         given = [Numbers(builder, x) for x in function.args]
