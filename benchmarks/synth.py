@@ -17,7 +17,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from extract.synth import candidates
 from extract.synth_minimal import Limits, Minimiser, relevant
 from extract.synth_pool import Counted
 from extract.synth_work import Vocabulary
-from rewrites.books import default_rules
+from rewrites.books import default_rules, load_book
 from rewrites.derive import Effort, all_derivable, derivable
 from rewrites.pattern import Apply, Reduction, subpatterns
 from rewrites.rule import Rule
@@ -35,6 +35,8 @@ from rewrites.rule import Rule
 KERNELS = Path(__file__).parents[1] / "examples" / "kernels"
 HALVES = Path(__file__).with_name("synth_halves.json")
 SECONDS = 600.0
+FOUND = ("seconds", "cpu_seconds", "clock_seconds", "cores", "candidates", "looked_at", "proofs", "rules")
+"""What a synthesis reports."""
 JUDGE = Effort(nodes=6_000, rounds=6)
 BOOKS = ("integers", "index", "algebra", "fastmath", "functions", "logic")
 
@@ -68,11 +70,10 @@ def halves(words: Vocabulary) -> dict[str, list[Rule]]:
     return {"development": [r for r in rules if r.name in development], "held_out": [r for r in rules if r.name not in development]}
 
 
-def found_again(half: str, limits: Limits, seed: int, most: float = SECONDS) -> dict[str, Any]:
-    """The report on a half."""
+def synthesis(half: str, limits: Limits, seed: int, most: float = SECONDS) -> Iterator[dict[str, Any]]:
+    """What is found without a half, so far: rules, and what they cost."""
     words = vocabulary()
-    taken = halves(words)[half]
-    names = {rule.name for rule in taken}
+    names = {rule.name for rule in halves(words)[half]}
     kept = tuple(rule for rule in default_rules() if rule.name not in names)
     started, cpu = time.perf_counter(), _cpu()
     with Pool() as pool:
@@ -81,36 +82,50 @@ def found_again(half: str, limits: Limits, seed: int, most: float = SECONDS) -> 
         _say(f"{len(proposed)} candidates after {counted.seconds:.0f} s")
         minimiser = Minimiser(relevant(kept, words), limits=limits, progress=_say, pool=counted, seconds=most)
         for _ in minimiser.run(proposed):
-            pass
+            yield _report(minimiser, len(proposed), counted.seconds, time.perf_counter() - started)
         seconds = counted.seconds
     clock, cpu = time.perf_counter() - started, _cpu() - cpu
-    _say(f"{len(minimiser.accepted)} rules after {seconds:.0f} s; judging")
+    _say(f"{len(minimiser.accepted)} rules after {seconds:.0f} s")
+    yield {**_report(minimiser, len(proposed), seconds, clock), "cpu_seconds": round(cpu, 1)}
+
+
+def _report(minimiser: Minimiser, proposed: int, seconds: float, clock: float) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 1),
+        "clock_seconds": round(clock, 1),
+        "cores": cores(),
+        "candidates": proposed,
+        "looked_at": minimiser.looked,
+        "proofs": minimiser.proofs,
+        "rules": [rule.text for rule in minimiser.accepted],
+    }
+
+
+def judged(half: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The report on a half: which of its rules follow from those found and those kept."""
+    taken = halves(vocabulary())[half]
+    names = {rule.name for rule in taken}
+    kept = tuple(rule for rule in default_rules() if rule.name not in names)
+    made = load_book("".join(f"{text}\n" for text in found["rules"]))
     before = _derived(taken, kept)
-    after = [b or a for b, a in zip(before, _derived(taken, (*kept, *minimiser.accepted)), strict=True)]
+    after = [b or a for b, a in zip(before, _derived(taken, (*kept, *made)), strict=True)]
     tuned = set(json.loads(HALVES.read_text("utf-8"))["tuned_on_before"])
 
     def counts(chosen: Callable[[Rule], bool]) -> dict[str, Any]:
         rows = [(b, a) for r, b, a in zip(taken, before, after, strict=True) if chosen(r)]
-        found = sum(a for _, a in rows)
+        again = sum(a for _, a in rows)
         return {
             "taken_out": len(rows),
             "derivable_before": sum(b for b, _ in rows),
-            "rediscovered": found,
-            "rate": round(found / len(rows), 3) if rows else None,
+            "rediscovered": again,
+            "rate": round(again / len(rows), 3) if rows else None,
         }
 
     return {
         **counts(lambda _: True),
         **({"not_tuned_on": counts(lambda r: r.name not in tuned)} if half == "held_out" else {}),
         "books": {book: counts(lambda r, book=book: r.family == book) for book in BOOKS},
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(cpu, 1),
-        "clock_seconds": round(clock, 1),
-        "cores": cores(),
-        "candidates": len(proposed),
-        "looked_at": minimiser.looked,
-        "proofs": minimiser.proofs,
-        "rules": [rule.text for rule in minimiser.accepted],
+        **found,
         "missing": [rule.text for rule, a in zip(taken, after, strict=True) if not a],
     }
 
@@ -139,15 +154,25 @@ def main() -> None:
     parser.add_argument("--proofs", type=int, default=6_000)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="when to stop, in `seconds` of the report")
     parser.add_argument("-o", "--output", help="JSON file: the report takes this half's place there")
+    parser.add_argument("--judge", action="store_true", help="judge the rules that FILE has of this half, without a new synthesis")
     arguments = parser.parse_args()
-    report = found_again(arguments.half, Limits(arguments.candidates, arguments.proofs, 1_500), arguments.seed, arguments.seconds)
-    path = Path(arguments.output) if arguments.output else None
-    others: dict[str, Any] = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    text = json.dumps({**{half: others[half] for half in ("development", "held_out") if half in others}, arguments.half: report}, indent=1)
+    half, path = arguments.half, Path(arguments.output) if arguments.output else None
+    reports: dict[str, Any] = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
+    if not arguments.judge:
+        limits = Limits(arguments.candidates, arguments.proofs, 1_500)
+        for report in synthesis(half, limits, arguments.seed, arguments.seconds):
+            reports[half] = report
+            _write(path, reports)
+    found = {key: reports[half][key] for key in FOUND if key in reports[half]}
+    reports[half] = judged(half, found)
+    _write(path, reports)
+    if path is None:
+        print(json.dumps(reports, indent=1))
+
+
+def _write(path: Path | None, reports: dict[str, Any]) -> None:
     if path is not None:
-        path.write_text(f"{text}\n", "utf-8")
-    else:
-        print(text)
+        path.write_text(json.dumps({half: reports[half] for half in sorted(reports)}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from rewrites.prove import holds
 from rewrites.rule import Rule
 from rewrites.wording import rule_text
 
-BATCH: Final = 400
+BATCH: Final = 160
 """Candidates that are looked at together."""
-SECONDS: Final = (1.5, 8.0)
+SECONDS: Final = (2.0, 6.0)
 """CPU seconds for one proof: soon, and when all else has been looked at."""
 CHUNK: Final = 20
 """Candidates that one process looks at together."""
@@ -37,6 +37,8 @@ TOGETHER: Final = 50
 """Rules of which one process asks at once whether they are derivable."""
 DERIVE: Final = 15.0
 """CPU seconds for that."""
+FIRST: Final = 0.85
+"""The part of the time after which claims whose proof took too long are tried again."""
 SLICE: Final = 120.0
 """CPU seconds for a chunk of anything else: a safety net."""
 FEW: Final = 8
@@ -99,28 +101,29 @@ class Minimiser:
         """The rules accepted, a few at a time."""
         waiting = list(candidates)
         self._seen.update(one.rule.text for one in candidates)
-        while (waiting or self._left) and self.looked < self.limits.candidates and not self._done():
+        while (waiting or self._left) and self.looked < self.limits.candidates and not self._done(FIRST):
             batch, waiting = self._batch([*self._left, *waiting])
             self.progress(
                 f"{len(candidates) - len(waiting)} of {len(candidates)} candidates, {self.proofs} proofs, {len(self.accepted)} rules found"
             )
-            yield from self._settle(self._claims(batch), SECONDS[0])
+            yield from self._settle(self._claims(batch), SECONDS[0], FIRST)
         again, self._unproved = self._unproved, []
         self.progress(f"{len(again)} claims once more, {self.proofs} proofs, {len(self.accepted)} rules found")
-        yield from self._settle([c for c in again if self._stands(*c)], SECONDS[1])
+        yield from self._settle([c for c in again if self._stands(*c)], SECONDS[1], most=FEW)
 
-    def _settle(self, claims: list[Claim], seconds: float) -> Iterator[tuple[Rule, ...]]:
+    def _settle(self, claims: list[Claim], seconds: float, part: float = 1.0, most: int = STEP) -> Iterator[tuple[Rule, ...]]:
         """Proves the claims, a few at a time: what is derivable from those found by then is left out."""
         claims = self._open(claims)
-        while claims and not self._done():
-            claims, rest = _step(claims)
+        while claims and not self._done(part):
+            self.progress(f"{len(claims)} claims, {self.proofs} proofs, {len(self.accepted)} rules found, {self.pool.seconds:.0f} s")
+            claims, rest = _step(claims, most)
             new = tuple(self._proved(claims, seconds))
             if new:
                 yield new
             claims = self._open([c for c in rest if self._stands(*c)]) if new else rest
 
-    def _done(self) -> bool:
-        return self.proofs >= self.limits.proofs or len(self.accepted) >= self.limits.rules or self.pool.seconds > self.seconds
+    def _done(self, part: float = 1.0) -> bool:
+        return self.proofs >= self.limits.proofs or len(self.accepted) >= self.limits.rules or self.pool.seconds > self.seconds * part
 
     def _batch(self, waiting: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         self._left.clear()
@@ -211,12 +214,12 @@ class Minimiser:
         return (rule,)
 
 
-def _step(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
+def _step(claims: Sequence[Claim], most: int) -> tuple[list[Claim], list[Claim]]:
     """The claims to prove next, one of each candidate, as a stronger guard may be needless beside a weaker one; and the others."""
     now: list[Claim] = []
     rest: list[Claim] = []
     for claim in claims:
-        taken = len(now) >= STEP or (bool(now) and now[-1][0] is claim[0]) or (bool(rest) and rest[-1][0] is claim[0])
+        taken = len(now) >= most or (bool(now) and now[-1][0] is claim[0]) or (bool(rest) and rest[-1][0] is claim[0])
         (rest if taken else now).append(claim)
     return now, rest
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy
 
 from extract.synth_pool import Counted
-from extract.synth_terms import Enumeration, Workload
-from extract.synth_trees import Leaf, Tree, generalised, inner, leaves, size
-from extract.synth_values import Domain, fingerprints, inputs
+from extract.synth_terms import DEFINED, Enumeration, Workload
+from extract.synth_trees import Leaf, Tree, abstracted, generalised, inner, leaves, size
+from extract.synth_values import BITS, WRAP, Domain, fingerprints, inputs
 from extract.synth_words import rule_of
 from kernel_ir.ops import OPS
 from rewrites.rule import Rule
@@ -24,7 +24,7 @@ SECONDS: Final = 120.0
 """CPU seconds for that: a safety net."""
 EXACT: Final = 7
 """Nodes of both sides up to which a rule of exact floats comes as early as any other."""
-LAW: Final = 12
+LAW: Final = 6
 """How much earlier a pair comes that holds by what its functions are, and not by arithmetic."""
 USUAL: Final = (0.0, 1.0, -1.0, 2.0, 0.5)
 """Numbers that rules may well be about; others come later."""
@@ -79,10 +79,24 @@ class Proposals:
             self.found[rule.text] = replace(known, reals=True)
 
     def ordered(self) -> tuple[Candidate, ...]:
-        """All candidates, the best first, but for those of which another one is more general."""
+        """All candidates but for those of which another one is more general: the best first, of each class some in turn.
+
+        Classes are those of the numbers, with guards and without, of arithmetic and of comparisons: the cheaper the proof, the more.
+        """
         have = {(self.found[key].kind, *pair) for key, pair in self._pairs.items()}
         general = [c for key, c in self.found.items() if not any((c.kind, *pair) in have for pair in generalised(*self._pairs[key]))]
-        return tuple(sorted(general, key=lambda c: (c.rank, c.rule.text)))
+        classes: dict[tuple[object, ...], list[Candidate]] = {}
+        for one in sorted(general, key=lambda c: (c.rank, c.rule.text)):
+            classes.setdefault((one.kind, one.reals, one.rank[1], one.large[0].result), []).append(one)
+        turns = [(int(turn / _share(one)), number, one) for number, row in enumerate(classes.values()) for turn, one in enumerate(row)]
+        return tuple(one for *_, one in sorted(turns, key=lambda t: t[:2]))
+
+
+def _share(one: Candidate) -> float:
+    """How many of its class come in one turn."""
+    if one.reals:
+        return 20.0
+    return 4.0 if one.kind == "int" and one.large[0].result == "x" else 0.5
 
 
 def _enumerated(seed: int, works: Sequence[Workload]) -> list[tuple[tuple[tuple[Tree, Tree], ...], int]]:
@@ -93,11 +107,40 @@ def _enumerated(seed: int, works: Sequence[Workload]) -> list[tuple[tuple[tuple[
         found: list[tuple[tuple[tuple[Tree, Tree], ...], int]] = []
         for work in works:
             enumeration = Enumeration(work, seed)
-            found.append(((*_orders(work, seed), *enumeration.pairs()), enumeration.built))
+            pairs = dict.fromkeys(most_general(work.domain, *pair, seed) for pair in enumeration.pairs())
+            found.append(((*_orders(work, seed), *pairs), enumeration.built))
         return found
     finally:
         if collects:
             gc.enable()
+
+
+def most_general(domain: Domain, small: Tree, large: Tree, seed: int = 0) -> tuple[Tree, Tree]:
+    """The pair with terms made variables, as long as its sides look equal: what holds of any term is not said of sums and sines each."""
+    # A term is not as its guarded variables are.
+    domain = domain if domain.region in ("edges", "small") or not domain.exact else BITS if domain.is_float else WRAP
+    for pair in abstracted(small, large):
+        if len(pair[1]) > 1 and pair[0] != pair[1] and _look_equal(domain, *pair, seed):
+            return most_general(domain, *pair, seed)
+    return small, large
+
+
+def _look_equal(domain: Domain, small: Tree, large: Tree, seed: int) -> bool:
+    variables = sorted({v for v in leaves(large) if v.value is None}, key=lambda v: v.text)
+    numbers, truths = ([v for v in variables if v.sort == sort] for sort in ("x", "b"))
+    drawn = np.random.default_rng(seed + 5).integers(0, 2, (len(truths), domain.samples)).astype(bool)
+    rows = dict(zip((*numbers, *truths), (*inputs(domain, len(numbers), seed + 9), *drawn), strict=True))
+
+    def value(tree: Tree) -> Any:
+        root = tree[0]
+        if not isinstance(root, Leaf):
+            return root.value([value(part) for part in tree[1:]])
+        return rows[root] if root.value is None else np.full(domain.samples, root.value, bool if root.sort == "b" else domain.dtype.numpy)
+
+    left, right = (np.asarray(value(side))[None] for side in (small, large))
+    if left.dtype.kind == "f" and not domain.exact and np.isfinite(left).mean() < DEFINED:
+        return False
+    return fingerprints(left, domain.exact).tolist() == fingerprints(right, domain.exact).tolist()
 
 
 def _nested(tree: Tree) -> bool:

@@ -14,7 +14,7 @@ from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
 from rewrites.guards import WRAPPING, Guard
-from rewrites.pattern import Apply, Lit, Pattern, Var, subpatterns
+from rewrites.pattern import Apply, Lit, Pattern, Var, size, subpatterns
 from rewrites.prove_meaning import bits_value, guard_holds
 from rewrites.prove_values import Samples, assignments, samples
 from rewrites.rule import Rule
@@ -23,6 +23,8 @@ np: Any = numpy  # its stubs cannot follow code that is generic in the dtype
 Array = Any
 
 ROWS: Final = 3_000
+SHORT: Final = 8
+"""Nodes of both sides up to which guards are asked of a rule of floats: they hold of few long ones, and to prove those takes longest."""
 ENOUGH: Final = 20
 """Rows at which guards must still hold."""
 MOST: Final = 2
@@ -64,7 +66,7 @@ def settled(rule: Rule, reals: bool) -> Claims:
         excluded = _excluding(rule, s, left, right, count)
         if excluded is not None:
             tries.append((excluded,))
-    guarded = _guarded(rule, s, same)
+    guarded = None if _is_float(rule) and size(rule.lhs) + size(rule.rhs) > SHORT else _guarded(rule, s, same)
     if guarded is not None:
         tries.append((guarded,))
     if _is_float(rule) and reals and not any(r.needs for t in tries for r in t):

@@ -45,7 +45,12 @@ class Node:
         with np.errstate(all="ignore"):
             if self.exponent is not None:
                 return OPS[self.op].numpy(args[0], np.int64(self.exponent))
-            return np.asarray(OPS[self.op].numpy(*args))
+            value = np.asarray(OPS[self.op].numpy(*args))
+            if self.op in ("max", "fmax", "min", "fmin") and value.dtype.kind == "f":
+                # Which of two zeros it gives is not said; here always the same, so that order and grouping show no difference.
+                one, two = args
+                return np.where((one == 0) & (two == 0), one + two if self.op in ("max", "fmax") else -(-one - two), value)
+            return value
 
 
 Tree = tuple[Any, ...]
@@ -101,9 +106,20 @@ def generalised(small: Tree, large: Tree) -> Iterator[tuple[Tree, Tree]]:
     """The pair with a term that both sides have replaced by a variable, for each such term."""
     have = set(inner(large))
     for term in dict.fromkeys(t for t in inner(small) if t in have):
-        sort = term[0].result
-        fresh = Leaf("_", sort)
-        yield renamed(_replaced(small, term, (fresh,)), _replaced(large, term, (fresh,)))
+        yield _without(term, small, large)
+
+
+def abstracted(small: Tree, large: Tree) -> Iterator[tuple[Tree, Tree]]:
+    """The pair with a term within its larger side replaced by a variable wherever it is, if the smaller side then needs no other one."""
+    for term in dict.fromkeys(t for part in large[1:] for t in inner(part)):
+        pair = _without(term, small, large)
+        if {v for v in leaves(pair[0]) if v.value is None} <= set(leaves(pair[1])):
+            yield pair
+
+
+def _without(term: Tree, small: Tree, large: Tree) -> tuple[Tree, Tree]:
+    fresh = (Leaf("_", term[0].result),)
+    return renamed(_replaced(small, term, fresh), _replaced(large, term, fresh))
 
 
 def inner(tree: Tree) -> Iterator[Tree]:
