@@ -14,6 +14,7 @@ from backends.calibrate_loops import (
     copy_seconds,
     element_seconds,
     function_seconds,
+    handoff_seconds,
     latency_seconds,
     launch_seconds,
     loop_seconds,
@@ -46,7 +47,7 @@ SOURCES: Final = {
     "functions": f"{MEASURED}: cycles an element as our backend computes them, in the first-level cache; `scalar`: those that the "
     "C library computes, or that take an f32 as long as an f64",
     "levels": f"sizes: the system's; bytes a cycle: {MEASURED}, by sums and copies of what fits; memory: of all cores, and of one",
-    "extra": f"tile_bits, vector_registers: the instruction set's; turn_cycles, call_cycles, product_efficiency: {MEASURED}",
+    "extra": f"tile_bits, vector_registers: the instruction set's; the rest: {MEASURED}",
 }
 """Where each table and key of the file comes from."""
 
@@ -177,6 +178,7 @@ def _starts(found: dict[str, Any]) -> None:
     found["launch_cycles"] = rounded(_cycles(found, launch_seconds()))
     found["loop_cycles"] = rounded(_cycles(found, loop_seconds()))
     found["extra"]["call_cycles"] = rounded(_cycles(found, call_seconds()))
+    found["extra"]["library_handoff"] = rounded(_cycles(found, handoff_seconds(PRODUCT // 4))) if found["units"] > 1 else 0.0
     found["extra"]["turn_cycles"] = rounded(_cycles(found, turn_seconds()))
     peak = _lanes(found, "f32") / found["cycles"]["f32"]["FMA"] * found["units"]
     found["extra"]["product_efficiency"] = rounded(min(1.0, PRODUCT**3 / found.pop("product") / peak))

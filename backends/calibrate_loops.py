@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -254,3 +255,26 @@ def product_seconds(side: int) -> float:
     a = np.ones((side, side), np.float32)
     out = np.empty_like(a)
     return seconds(lambda: np.matmul(a, a, out=out), 30, 0.6)
+
+
+def handoff_seconds(side: int) -> float:
+    """Seconds that a product and a parallel loop in turns take longer than each of them alone, at each change from one to the other.
+
+    Threads that have nothing to do wait awake for some milliseconds, on cores that the others want: those of OpenMP, of the library.
+    """
+
+    @njit(parallel=True)
+    def loop(x: Any) -> None:
+        for i in prange(x.size):
+            x[i] = x[i] * np.float32(0.5) + np.float32(1.0)
+
+    a = np.ones((side, side), np.float32)
+    out = np.empty_like(a)
+    x = np.ones(1 << 16, np.float32)
+
+    def both() -> None:
+        np.matmul(a, a, out=out)
+        loop(x)
+
+    apart = seconds(lambda: np.matmul(a, a, out=out), 30, 0.3) + seconds(lambda: loop(x), 30, 0.3)
+    return max(0.0, median(alternating({"both": both}, 30, 0.6)["both"].seconds) - apart) / 2

@@ -17,9 +17,10 @@ def cost(plan: Plan, machine: Machine, sizes: Mapping[str, int] | None = None) -
         from extract.cost_cuda import launch_cost
 
         return _steps(plan.steps, plan, machine, extents, launch_cost)
-    from extract.cost_cpu import entry_cost, launch_cost
+    from extract.cost_cpu import entry_cost, handoff_cost, launch_cost
 
-    return entry_cost(plan, machine, extents).plus(_steps(plan.steps, plan, machine, extents, launch_cost))
+    around = entry_cost(plan, machine, extents).plus(handoff_cost(plan, machine, extents))
+    return around.plus(_steps(plan.steps, plan, machine, extents, launch_cost))
 
 
 def _steps(steps: tuple[Step, ...], plan: Plan, machine: Machine, sizes: Mapping[str, int], launch_cost: LaunchCost) -> Cost:

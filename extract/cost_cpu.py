@@ -10,12 +10,12 @@ from extract.fuse import Nodes
 from extract.machine import Machine
 from extract.sizes import extent_of, number
 from kernel_ir.ops import Unit
-from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, LoopKind, Matmul, Plan, Tile
+from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, LoopKind, Matmul, Plan, RepeatLaunch, Step, Tile
 
 LIBRARY_CALL = 4000.0
 """Cycles of calling the library from Python."""
-SERIAL_BELOW = 8192
-"""Turns under which the code that `backends/cpu_source.py` writes starts no threads."""
+LIBRARY_SERIAL = 1 << 18
+"""Multiplications up to which OpenBLAS starts no threads."""
 PRODUCT_EFFICIENCY = 0.8
 """Share of the multiply-add peak that a library's matrix product reaches."""
 HIDDEN = 0.8
@@ -71,6 +71,29 @@ def entry_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
     return Cost(cycles, overhead=cycles)
 
 
+def handoff_cost(plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
+    """What it costs that threads of the library and of our loops, which wait awake for some time, want the same cores in turns; calls
+    follow each other."""
+    cycles = _changes(plan.steps, plan, sizes) * machine.extra.get("library_handoff", 0.0)
+    return Cost(cycles, overhead=cycles)
+
+
+def _changes(steps: tuple[Step, ...], plan: Plan, sizes: Mapping[str, int]) -> int:
+    """How often the work of `steps`, done again and again, goes from the library to our threads or back."""
+    buffers = {b.name: b for b in plan.buffers}
+    workers: list[bool] = []
+    inside = 0
+    for step in steps:
+        if isinstance(step, RepeatLaunch):
+            inside += max(0, number(step.steps, sizes)) * _changes(step.body, plan, sizes)
+        elif len(step.body) == 1 and isinstance(step.body[0], Matmul):
+            if _multiplications(step.body[0], buffers, sizes) > LIBRARY_SERIAL:
+                workers.append(True)
+        elif _parallel_loops(step.body) and _turns(step.body, sizes) >= SERIAL_BELOW:
+            workers.append(False)
+    return inside + sum(a != b for a, b in zip(workers, (*workers[1:], *workers[:1]), strict=True))
+
+
 def _parallel_loops(body: Nodes) -> list[Loop]:
     """The loops that threads share, as one."""
     found: list[Loop] = []
@@ -87,7 +110,7 @@ def _turns(body: Nodes, sizes: Mapping[str, int]) -> float:
     for node in body:
         if isinstance(node, Loop):
             lo, hi = number(node.lo, sizes), number(node.hi, sizes)
-            most = max(most, max(0, hi - lo) * _turns(node.body, {**sizes, node.index: (lo + hi) // 2}))
+            most = max(most, max(0, hi - lo) * _turns(node.body, {**sizes, node.index: max(lo, (lo + hi - 1) // 2)}))
         elif isinstance(node, Tile):
             most = max(most, prod(extent_of(b, sizes) for b in (node.rows, node.columns, *node.reduction)))
         elif isinstance(node, FoldLoop):
@@ -95,14 +118,18 @@ def _turns(body: Nodes, sizes: Mapping[str, int]) -> float:
     return most
 
 
+def _multiplications(node: Matmul, buffers: Mapping[str, Buffer], sizes: Mapping[str, int]) -> int:
+    out, a = buffers[node.out[0]], buffers[node.a[0]]
+    inner = max(0, number(a.shape[-2 if node.a[2] else -1], sizes))
+    return inner * prod(max(0, number(extent, sizes)) for extent in out.shape)
+
+
 def _product(node: Matmul, buffers: Mapping[str, Buffer], machine: Machine, sizes: Mapping[str, int]) -> Cost:
     """A library's matrix product: multiply-adds at the share of their peak that it reaches, or the bytes of the matrices."""
-    out, a = buffers[node.out[0]], buffers[node.a[0]]
-    elements = prod(max(0, number(extent, sizes)) for extent in out.shape)
-    inner = max(0, number(a.shape[-2 if node.a[2] else -1], sizes))
+    out = buffers[node.out[0]]
     efficiency = machine.extra.get("product_efficiency", PRODUCT_EFFICIENCY)
     rate = machine.lanes(out.dtype) / machine.instruction_cycles(Unit.FMA, out.dtype) * machine.units * efficiency
-    work = elements * inner / rate
+    work = _multiplications(node, buffers, sizes) / rate
     total = sum(
         buffers[b].dtype.itemsize * prod(max(0, number(extent, sizes)) for extent in buffers[b].shape)
         for b in {node.out[0], node.a[0], node.b[0]}

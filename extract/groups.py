@@ -71,12 +71,12 @@ class Grouping:
     temps: tuple[Param, ...]
 
 
-def grouping(kernel: Kernel, fusion: Fusion = "most") -> Grouping:
-    """The groups of `kernel`, in the order of its statements."""
+def grouping(kernel: Kernel, fusion: Fusion = "most", alone: frozenset[str] = frozenset()) -> Grouping:
+    """The groups of `kernel`, in the order of its statements; those that define the arrays of `alone` share their loops with none."""
     body, copies = _keep_before(_live(explicit(kernel), kernel), kernel)
     written = {s.target for s in statements(body)}
     temps = tuple(p for p in (*kernel.temps, *copies) if p.name in written)
-    return Grouping(_with_locals(_groups(body, fusion), frozenset(p.name for p in temps)), temps)
+    return Grouping(_with_locals(_groups(body, fusion, alone), frozenset(p.name for p in temps)), temps)
 
 
 def _live(body: tuple[Stmt, ...], kernel: Kernel) -> tuple[Stmt, ...]:
@@ -184,15 +184,16 @@ def _fresh(name: str, used: set[str]) -> str:
 # -- fusing neighbours
 
 
-def _groups(body: tuple[Stmt, ...], fusion: Fusion) -> tuple[Work, ...]:
+def _groups(body: tuple[Stmt, ...], fusion: Fusion, apart: frozenset[str]) -> tuple[Work, ...]:
     result: list[Work] = []
     for stmt in body:
         if isinstance(stmt, Repeat):
-            result.append(RepeatGroups(stmt.index, stmt.steps, _groups(stmt.body, fusion)))
+            result.append(RepeatGroups(stmt.index, stmt.steps, _groups(stmt.body, fusion, apart)))
             continue
         alone = _alone(stmt)
         last = result[-1] if result else None
-        fused = _fuse(last, alone, fusion) if isinstance(last, Group) else None
+        shares = isinstance(last, Group) and not {stmt.target, last.members[-1].stmt.target} & apart
+        fused = _fuse(last, alone, fusion) if shares and isinstance(last, Group) else None
         if fused is None:
             result.append(alone)
         else:

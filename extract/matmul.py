@@ -14,7 +14,8 @@ Operand = tuple[str, tuple[Expr, ...], bool]
 def product(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> Matmul | None:
     """`out[…, i, j] = sum(k: a[…, i, k] * b[…, k, j])`, whole arrays in C order, or None where the group is not that.
 
-    `leading` of an operand are the batch indices, which all three share; transposed operands are allowed.
+    `leading` of an operand are the batch indices, or the last ones of them: the library broadcasts over the first. Transposed operands
+    are allowed.
     """
     if len(group.members) != 1 or group.members[0].inner or len(group.outer) < 2:
         return None
@@ -43,9 +44,10 @@ def product(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> Ma
 
 def _operand(x: Load, batch: tuple[Expr, ...], row: Binder, column: Binder) -> Operand | None:
     r, c = IndexRef(row.index), IndexRef(column.index)
-    if x.indices == (*batch, r, c):
-        return (x.array, batch, False)
-    return (x.array, batch, True) if x.indices == (*batch, c, r) else None
+    leading, matrix = x.indices[:-2], x.indices[-2:]
+    if leading != batch[len(batch) - len(leading) :]:
+        return None
+    return (x.array, leading, matrix == (c, r)) if matrix in ((r, c), (c, r)) else None
 
 
 def _whole(x: Load, ranges: Mapping[str, Binder], array: ArrayType) -> bool:

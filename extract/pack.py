@@ -51,6 +51,11 @@ def packed(group: Group, arrays: dict[str, ArrayType], orders: Orders, constant:
     return Packing(replace(group, members=tuple(members)), tuple(copies.values()))
 
 
+def turns(group: Group, row: str, orders: Orders, constant: frozenset[str]) -> bool:
+    """Whether copies would make some reduction of the group run along `row`, a loop around it."""
+    return any(_turned(r, row, group, orders, constant) for m in group.members for r in _reductions(m.stmt.value))
+
+
 def _turned(r: Reduce, row: str, group: Group, orders: Orders, constant: frozenset[str]) -> dict[Load, tuple[int, ...]]:
     """Each load to turn, with the dimensions of its copy; empty where that does not bring the row's reads together."""
     if row not in free(r) or REDUCTIONS[r.kind].combine is None or reads_nearer(r, row, orders):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from extract.apart import apart
 from extract.blocks import cut
 from extract.borders import split
 from extract.forward import forwarded
@@ -15,7 +16,7 @@ from extract.lower import Lowering
 from extract.machine import Machine, load_machine
 from extract.matmul import product
 from extract.names import Names
-from extract.pack import packed
+from extract.pack import packed, turns
 from extract.reductions import reads_nearer, scans_over
 from extract.relaid import relaid
 from extract.rows import enough, several_rows
@@ -52,11 +53,13 @@ class Choice:
     stages: bool = True
     layouts: tuple[ArrayLayout, ...] = ()
     """Of `@ any` arrays, and of temporaries that do not lie in C order."""
+    apart: bool = False
+    """Whether products inside of values are stored first, for the library."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return (
             ("fuse", self.fusion),
-            ("products", "library" if self.library else "loops"),
+            ("products", "apart" if self.apart else "library" if self.library else "loops"),
             ("copies", "turned" if self.pack else "none"),
             ("one loop", "staged" if self.stages else "serial"),
             *((f"layout {one.name}", ",".join(one.layout.values)) for one in self.layouts),
@@ -65,6 +68,7 @@ class Choice:
 
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "none", "through")
 CHOICES: Final = tuple(Choice(fusion, library, pack) for library in (False, True) for fusion in FUSIONS for pack in (False, True))
+APART: Final = tuple(Choice(fusion, library=True, pack=False, apart=True) for fusion in ("most", "none"))
 
 
 @dataclass(slots=True)
@@ -101,8 +105,9 @@ def plans(
     flags = frozenset(map(str, fast_math))
     here = machine or load_machine("cpu")
     tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
+    choices = CHOICES if apart(kernel) is None else (*CHOICES, *APART)
     for laid in tuple(layouts) or (rows_of(kernel),):
-        for one in CHOICES:
+        for one in choices:
             choice = replace(one, layouts=laid)
             made, cut = _planned(kernel, choice, flags, tiles, many)
             if made is not None:
@@ -126,7 +131,8 @@ def _planned(
     kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool]
 ) -> tuple[Plan | None, bool]:
     """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
-    grouped = grouping(kernel, choice.fusion)
+    parts = apart(kernel) if choice.apart else None
+    grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
     if choice.fusion == "through":
         joined = through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})
         if joined is None:
@@ -309,8 +315,9 @@ def _shaped_reductions(group: Group, loops: list[Reduce], context: Context) -> S
         return _demoted(group, 1), {}, "rows that a running reduction goes along"
     reads = any(last.index in free(r) for r in loops)
     along = any(last.index in free(r) and reads_nearer(r, last.index, context.orders) for r in loops)
-    apart = any(last.index not in free(r) for r in loops)
-    if not (reads and along) and not (apart and len(group.outer) > 1):
+    outside = any(last.index not in free(r) for r in loops)
+    along |= context.pack and len(group.outer) > 1 and turns(_demoted(group, 1), last.index, context.orders, context.constant)
+    if not (reads and along) and not (outside and len(group.outer) > 1):
         return group, {}, "rows"
     if len(group.outer) > 1:
         return _demoted(group, 1), {}, "rows"
