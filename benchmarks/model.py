@@ -41,6 +41,8 @@ ROW: Final = 4
 """Calls of one variant in a row: the first finds the caches, and waiting threads, as another variant left them, and does not count."""
 PAUSE: Final = 0.05
 """Seconds before a row where some variant calls the library, whose threads keep a core busy for a while after each call."""
+HALF: Final = ("points", "spearman_overall", "spearman_within_kernel_and_size_median", "typical_error", "fastest_in_top_5")
+"""What is also said of the kernels whose points were looked at when the model was last changed, and of the others."""
 SLOW: Final = 0.25
 """Seconds from which on one call is enough."""
 
@@ -84,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _written(path: Path | None, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The verdict on all points, which the file holds with them from now on."""
     verdict = judged(points)
+    names = [k.name for k in kernels_named(None)]
+    for which, some in (("kernels_looked_at", names[::2]), ("kernels_held_out", names[1::2])):
+        part = judged([p for p in points if p["kernel"] in some])
+        verdict[which] = {key: part[key] for key in HALF}
     if path:
         data = {"machine": description(), "machine_file": load_machine(target("cpu").machine).name, "verdict": verdict, "points": points}
         path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -14,6 +14,8 @@ from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, LoopKind, Matm
 
 LIBRARY_CALL = 4000.0
 """Cycles of calling the library from Python."""
+SERIAL_BELOW = 8192
+"""Turns under which the code that `backends/cpu_source.py` writes starts no threads."""
 LIBRARY_SERIAL = 1 << 18
 """Multiplications up to which OpenBLAS starts no threads."""
 PRODUCT_EFFICIENCY = 0.8

@@ -14,7 +14,7 @@ from extract.machine import Machine
 from extract.sizes import extent_of, number, truth
 from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import BOOL, I64, DType
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local
+from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Store, Tile, Turn, When
 from kernel_ir.walk import children, free, substitute, subtrees
@@ -31,6 +31,11 @@ GATHERED = 1.0
 """Cycles of an element that is loaded alone into a vector: a load, and its insertion."""
 TILE_EFFICIENCY = 0.85
 """Share of the multiply-add peak that a tile in registers reaches: 0.9 for 512x512 f32 on Zen 4, less for larger ones."""
+PAGE = 4.0
+"""Cycles, not hidden, of the first access to a page whose address is looked up anew, and which no hardware brings in time."""
+PAGE_BYTES = 4096.0
+PAGES = 64.0
+"""Pages whose addresses a core has at hand."""
 UNHIDDEN = 0.3
 """Share of the chain at a row's end that the next rows do not hide."""
 LONG = 15.0
@@ -130,7 +135,7 @@ class Work:
         if loop.kind is not LoopKind.PARALLEL:
             self._add("loop", outer.times * self.machine.loop_cycles)
         kept = self.sizes.get(loop.index)
-        self.sizes[loop.index] = (lo + hi) // 2
+        self.sizes[loop.index] = max(lo, (lo + hi - 1) // 2)
         self.jumps[loop.index] = loop.step
         self._enter({loop.index}, outer.times * extent, (*outer.loops, (loop.index, extent)), vector)
         if vector:
@@ -181,7 +186,7 @@ class Work:
         for b in ranges:
             lo, hi = number(b.lo, self.sizes), number(b.hi, self.sizes)
             extents.append(max(0, hi - lo))
-            self.sizes[b.index] = (lo + hi) // 2
+            self.sizes[b.index] = max(lo, (lo + hi - 1) // 2)
         width = tile.vectors * tile.lanes
         blocks = -(-extents[0] // width) * -(-extents[1] // tile.height)
         terms = prod(extents[2:])
@@ -197,7 +202,7 @@ class Work:
                 self._add("FMA", whole * rows * tile.vectors * max(0.5, wide) * self.machine.instruction_cycles(OPS[x.op].unit, dtype))
             if isinstance(x, Load):
                 count = (tile.height if tile.rows.index in free(x) else 1) * (tile.vectors if across else 1)
-                self._add("load", whole * count * 0.5)
+                self._add("load", whole * count * 0.5 + times * blocks * self._pages(x, tile.reduction) * PAGE)
                 block = (-(-extents[0] // width), -(-extents[1] // tile.height), *extents[2:])
                 inside = tuple((b.index, n) for b, n in zip(ranges, block, strict=True))
                 size = self.buffers[x.array].dtype.itemsize * count * (tile.lanes if across else 1)
@@ -206,6 +211,14 @@ class Work:
         inside = ((tile.rows.index, extents[1]), (tile.columns.index, extents[0]))
         self._stored(tile.buffer, tile.indices, times * extents[0] * extents[1], (*loops, *inside), True)
         self._restored(kept)
+
+    def _pages(self, e: Load, reduction: tuple[Binder, ...]) -> float:
+        """Pages that the terms of one block meet anew: where they are more than the first-level buffer of addresses holds."""
+        pages, buffer = 1.0, self.buffers[e.array]
+        for b in reduction:
+            step = (self._step(buffer, e.indices, b.index) or 0) * buffer.dtype.itemsize
+            pages *= max(1.0, extent_of(b, self.sizes) * min(1.0, step / PAGE_BYTES))
+        return pages if pages > PAGES else 0.0
 
     def _turn(self, turn: Turn) -> None:
         """A tile turned through registers: whole lines are read, and the copy stays in the first-level cache."""

@@ -16,6 +16,7 @@ from extract.floor import floor
 from extract.machine import load_machine, machine_names, machine_path, machine_text
 from extract.schedule_cpu import plans
 from kernel_ir.cli import main
+from kernel_ir.dtypes import F32, F64
 from kernel_ir.errors import TargetError
 
 SCALE = "kernel scale(a: f32, x: f32[N]) -> (y: f32[N]) {\n  y[i] = a * x[i]\n}\n"
@@ -170,3 +171,33 @@ def test_verdict() -> None:
     assert verdict["spearman_within_kernel_and_size_median"] == 1.0
     assert verdict["fastest_in_top_5"] == 1.0
     assert verdict["within_2x"] == 0.75
+
+
+def test_divisions_run_in_the_shadow_of_loads_and_a_loop_in_that_of_memory_alone() -> None:
+    machine = load_machine("avx512")
+    text = "kernel k(x: f32[M, N]) -> (y: f32[M, N]) {{ y[i, j] = {} }}"
+    plain, divided = (
+        min(cost(p, machine, {"M": 512, "N": 4096}).cycles for p in plans(kir.parse(text.format(e))["k"], machine, {}))
+        for e in ("x[i, j] * 3.0", "x[i, j] / 3.0")
+    )
+    quotient = 512 * 4096 / machine.lanes(F32) * machine.throughput[next(u for u, _ in machine.throughput if u.name == "DIV"), "f32"]
+    assert plain < divided < plain + quotient / machine.units
+
+
+def test_the_first_of_two_blocks_is_a_whole_one() -> None:
+    machine = load_machine("avx512")
+    kernel = kir.parse("kernel k(a: f64[M, K], b: f64[K, N]) -> (c: f64[M, N]) { c[i, j] = sum(k: a[i, k] * b[k, j]) }")["k"]
+    for m in (192, 200, 384):
+        sizes = {"M": m, "K": 240, "N": 220}
+        for plan in plans(kernel, machine, sizes, frozenset({"reassoc", "contract"})):
+            found = cost(plan, machine, sizes)
+            assert found.cycles > m * 240 * 220 / machine.lanes(F64) / machine.units * 0.5
+
+
+def test_a_point_is_timed_until_its_rounds_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import model
+
+    rows = iter([2.0, 1.0] * 4 + [1.0] * 100)
+    monkeypatch.setattr(model, "_row", lambda _: next(rows))
+    seconds, noises = model.in_rows([lambda: None])
+    assert seconds == [1.0] and noises[0] <= model.AGREE
