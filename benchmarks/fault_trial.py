@@ -39,7 +39,7 @@ class Trial:
             return "refused"
         for run.seed in SEEDS:
             try:
-                got = self._outputs(run)
+                got = outputs(run, self.kernel, self.values, self.sizes)
             except SimtError:
                 return "error"
             except Exception:
@@ -48,13 +48,14 @@ class Trial:
                 return "result"
         return ""
 
-    def _outputs(self, run: CudaOnCpu) -> dict[str, Any]:
-        """What one run returns or updates, by name."""
-        own = {p.name: np.copy(self.values[p.name]) if p.inout else self.values[p.name] for p in self.kernel.params}
-        returned = run(*own.values(), **{n: s for n, s in self.sizes.items() if n in run.__signature__.parameters})
-        names = [p.name for p in self.kernel.outputs]
-        arrays = dict(zip(names, [returned] if len(names) == 1 else returned or (), strict=True))
-        return arrays | {p.name: own[p.name] for p in self.kernel.params if p.inout}
+
+def outputs(run: Any, kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What one run returns or updates, by name."""
+    own = {p.name: np.copy(values[p.name]) if p.inout else values[p.name] for p in kernel.params}
+    returned = run(*own.values(), **{n: s for n, s in sizes.items() if n in run.__signature__.parameters})
+    names = [p.name for p in kernel.outputs]
+    arrays = dict(zip(names, [returned] if len(names) == 1 else returned or (), strict=True))
+    return arrays | {p.name: own[p.name] for p in kernel.params if p.inout}
 
 
 PROVED: tuple[tuple[str, str, str], ...] = (

@@ -151,7 +151,7 @@ WIDE = ["saxpy", "silu_and_mul", "rgb_to_gray", "softmax", "fused_add_rmsnorm", 
 @pytest.mark.parametrize("name", WIDE)
 def test_wide_accesses_where_rows_fit_them_and_where_not(name: str) -> None:
     from backends.cuda import build
-    from benchmarks.faults import outputs, outputs_of_reference
+    from benchmarks.fault_trial import outputs, reference
     from kernel_ir.inputs import sample_inputs
 
     kernel = kernels()[name]
@@ -160,7 +160,7 @@ def test_wide_accesses_where_rows_fit_them_and_where_not(name: str) -> None:
     for extent in (8, 40, 41):
         sizes = dict.fromkeys(kernel.sizes, extent)
         values = sample_inputs(kernel, 5, sizes)
-        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        expected, given = reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
         for array in expected:
             assert np.allclose(given[array], expected[array], rtol=1e-3, atol=1e-5, equal_nan=True), (array, extent)
 
@@ -197,7 +197,7 @@ kernel few(x: f64[R, C], k: i32[R, C]) -> (y: f64[R, C], n: i32[R]) {
 @pytest.mark.parametrize("name", ["norm", "few"])
 def test_long_reductions_are_split_over_the_grid(name: str) -> None:
     from backends.cuda import build
-    from benchmarks.faults import outputs, outputs_of_reference
+    from benchmarks.fault_trial import outputs, reference
     from extract.schedule_cuda import cuda_plans
     from kernel_ir.inputs import sample_inputs
 
@@ -209,7 +209,7 @@ def test_long_reductions_are_split_over_the_grid(name: str) -> None:
             sizes = {"N": extent, "R": 3, "C": extent}
             sizes = {size: sizes[size] for size in kernel.sizes}
             values = sample_inputs(kernel, 7, sizes)
-            expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+            expected, given = reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
             for array in expected:
                 assert np.allclose(given[array], expected[array], rtol=1e-4, atol=1e-6, equal_nan=True), (array, extent)
 
@@ -223,7 +223,7 @@ kernel records(x: i32[R, N]) -> (y: i32[R, N]) { y[r, i] = max(j in 0..i: x[r, j
 @pytest.mark.parametrize("name", ["cumsum", "records"])
 def test_long_running_reductions_go_by_runs(name: str) -> None:
     from backends.cuda import build
-    from benchmarks.faults import outputs, outputs_of_reference
+    from benchmarks.fault_trial import outputs, reference
     from extract.cost import cost
     from extract.machine import load_machine
     from extract.schedule_cuda import cuda_plans
@@ -237,13 +237,13 @@ def test_long_running_reductions_go_by_runs(name: str) -> None:
     for extent in (1, 33, 300):
         sizes = {size: {"N": extent, "R": 3}[size] for size in kernel.sizes}
         values = sample_inputs(kernel, 7, sizes)
-        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        expected, given = reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
         assert np.allclose(given["y"], expected["y"], rtol=1e-12, atol=1e-12, equal_nan=True), extent
 
 
 def test_a_large_histogram_is_made_in_shared_memory_first() -> None:
     from backends.cuda import build
-    from benchmarks.faults import outputs, outputs_of_reference
+    from benchmarks.fault_trial import outputs, reference
     from extract.cost import cost
     from extract.machine import load_machine
     from extract.schedule_cuda import cuda_plans
@@ -257,7 +257,7 @@ def test_a_large_histogram_is_made_in_shared_memory_first() -> None:
     assert "if B <= 4096:" in run.source
     for sizes in ({"N": 1500, "B": 40}, {"N": 300, "B": 5000}):
         values = sample_inputs(kernel, 7, sizes)
-        expected, given = outputs_of_reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
+        expected, given = reference(kernel, values, sizes), outputs(run, kernel, values, sizes)
         assert np.allclose(given["h"], expected["h"], rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
@@ -280,21 +280,25 @@ def test_running_exponentials_of_minus_infinity() -> None:
 
 
 def test_a_wide_access_off_its_alignment_is_caught() -> None:
-    from benchmarks.faults import caught, extents, faults, outputs_of_reference
+    from benchmarks.fault_cases import extents
+    from benchmarks.fault_seeds import faults
+    from benchmarks.fault_trial import Trial
     from kernel_ir.inputs import sample_inputs
 
     kernel = kernels()["saxpy"]
     plan = next(p for p in plans("saxpy") if p.schedule[-1] == ("neighbours", "4"))
     sizes = extents(plan)
     values = sample_inputs(kernel, 3, sizes)
-    expected = outputs_of_reference(kernel, values, sizes)
+    trial = Trial(kernel, plan, values, sizes)
     seeded = [f for f in faults(plan) if f.kind == "alignment slipped"]
     assert len(seeded) == 3
-    assert caught(seeded[0], kernel, values, sizes, expected) == caught(seeded[-1], kernel, values, sizes, expected) == "error"
+    assert trial.caught(seeded[0]) == trial.caught(seeded[-1]) == "error"
 
 
 def test_seeded_faults_are_caught() -> None:
-    from benchmarks.faults import EXTENT, caught, faults, outputs_of_reference
+    from benchmarks.fault_cases import EXTENT
+    from benchmarks.fault_seeds import faults
+    from benchmarks.fault_trial import Trial
     from kernel_ir.inputs import sample_inputs
 
     for name, kinds in (("softmax", {"barrier removed", "index slipped", "stale buffer"}), ("histogram", {"not atomic", "index slipped"})):
@@ -302,11 +306,11 @@ def test_seeded_faults_are_caught() -> None:
         plan = next(p for p in plans(name) if name != "softmax" or ("map", "block") in p.schedule)
         sizes = dict.fromkeys(kernel.sizes, EXTENT)
         values = sample_inputs(kernel, 3, sizes)
-        expected = outputs_of_reference(kernel, values, sizes)
+        trial = Trial(kernel, plan, values, sizes)
         seeded = [f for f in faults(plan) if f.kind in kinds]
         assert {f.kind for f in seeded} == kinds
         for fault in seeded[::2] if len(seeded) > 8 else seeded:
-            assert caught(fault, kernel, values, sizes, expected) in ("error", "result"), fault.where
+            assert trial.caught(fault) in ("error", "result"), fault.where
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
