@@ -15,56 +15,57 @@ def noalias(context):
     return types.void(), generate
 '''
 
-WIDE: Final = '''@intrinsic
-def wide_load(context, array, place, part, count):
-    """part[:count] = array[place : place + count], by loads of up to 128 bits: the array must be so aligned there."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
+WIDE: Final = '''def mover(move):
+    """The intrinsic (array, place, part, count): `move` for each piece of array[place : place + count] and of part, of up to 128 bits.
 
-    def generate(context, builder, signature, arguments):
-        array, part = (context.make_array(signature.args[n])(context, builder, arguments[n]) for n in (0, 2))
-        item = context.get_data_type(signature.args[0].dtype)
-        for at, held, kind, bits in pieces(item, context.get_abi_sizeof(item), signature.args[3].literal_value):
-            place = builder.add(arguments[1], arguments[1].type(at))
-            source = builder.bitcast(builder.gep(array.data, [place]), kind.as_pointer())
-            value = builder.load(source, align=bits // 8)
-            lanes = [builder.extract_element(value, word(n)) for n in range(kind.count)]
-            if kind.count < held:
-                split = ir.InlineAsm(ir.FunctionType(halves, [word]), "mov.b32 {$0, $1}, $2;", "=h,=h,r")
-                pairs = [builder.call(split, [lane]) for lane in lanes]
-                lanes = [builder.bitcast(builder.extract_value(pair, n), item) for pair in pairs for n in (0, 1)]
-            for n, lane in enumerate(lanes):
-                builder.store(lane, builder.gep(part.data, [word(at + n)]))
-        return context.get_dummy_value()
+    The array must be so aligned there.
+    """
 
-    return types.void(array, place, part, count), generate
+    def typed(context, array, place, part, count):
+        if not isinstance(count, types.IntegerLiteral):
+            return None
 
+        def generate(context, builder, signature, arguments):
+            array, part = (context.make_array(signature.args[n])(context, builder, arguments[n]) for n in (0, 2))
+            item = context.get_data_type(signature.args[0].dtype)
+            for at, held, kind, bits in pieces(item, context.get_abi_sizeof(item), signature.args[3].literal_value):
+                place = builder.add(arguments[1], arguments[1].type(at))
+                there = builder.bitcast(builder.gep(array.data, [place]), kind.as_pointer())
+                here = [builder.gep(part.data, [word(at + n)]) for n in range(held)]
+                move(builder, there, here, kind, item, bits // 8)
+            return context.get_dummy_value()
 
-@intrinsic
-def wide_store(context, array, place, part, count):
-    """array[place : place + count] = part[:count], by stores of up to 128 bits: the array must be so aligned there."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
+        return types.void(array, place, part, count), generate
 
-    def generate(context, builder, signature, arguments):
-        array, part = (context.make_array(signature.args[n])(context, builder, arguments[n]) for n in (0, 2))
-        item = context.get_data_type(signature.args[0].dtype)
-        for at, held, kind, bits in pieces(item, context.get_abi_sizeof(item), signature.args[3].literal_value):
-            lanes = [builder.load(builder.gep(part.data, [word(at + n)])) for n in range(held)]
-            if kind.count < held:
-                join = ir.InlineAsm(ir.FunctionType(word, halves.elements), "mov.b32 $0, {$1, $2};", "=r,h,h")
-                lanes = [builder.bitcast(lane, halves.elements[0]) for lane in lanes]
-                lanes = [builder.call(join, lanes[n : n + 2]) for n in range(0, held, 2)]
-            value = ir.Constant(kind, ir.Undefined)
-            for n, lane in enumerate(lanes):
-                value = builder.insert_element(value, lane, word(n))
-            place = builder.add(arguments[1], arguments[1].type(at))
-            builder.store(value, builder.bitcast(builder.gep(array.data, [place]), kind.as_pointer()), align=bits // 8)
-        return context.get_dummy_value()
-
-    return types.void(array, place, part, count), generate
+    return intrinsic(typed)
 
 
+def loaded(builder, there, here, kind, item, align):
+    """One load of a vector, then its elements to where they are held."""
+    value = builder.load(there, align=align)
+    lanes = [builder.extract_element(value, word(n)) for n in range(kind.count)]
+    if kind.count < len(here):
+        split = ir.InlineAsm(ir.FunctionType(halves, [word]), "mov.b32 {$0, $1}, $2;", "=h,=h,r")
+        pairs = [builder.call(split, [lane]) for lane in lanes]
+        lanes = [builder.bitcast(builder.extract_value(pair, n), item) for pair in pairs for n in (0, 1)]
+    for lane, at in zip(lanes, here):
+        builder.store(lane, at)
+
+
+def stored(builder, there, here, kind, item, align):
+    """The elements from where they are held, then one store of a vector."""
+    lanes = [builder.load(at) for at in here]
+    if kind.count < len(here):
+        join = ir.InlineAsm(ir.FunctionType(word, halves.elements), "mov.b32 $0, {$1, $2};", "=r,h,h")
+        lanes = [builder.bitcast(lane, halves.elements[0]) for lane in lanes]
+        lanes = [builder.call(join, lanes[n : n + 2]) for n in range(0, len(here), 2)]
+    value = ir.Constant(kind, ir.Undefined)
+    for n, lane in enumerate(lanes):
+        value = builder.insert_element(value, lane, word(n))
+    builder.store(value, there, align=align)
+
+
+wide_load, wide_store = mover(loaded), mover(stored)
 word = ir.IntType(32)
 halves = ir.LiteralStructType([ir.IntType(16), ir.IntType(16)])
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             answer = {"device": _device(arguments.check), "machine": description(), "rows": list(map(_row, rows))}
             arguments.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-    Console(highlight=False).print(_table(rows))
+    Console(highlight=False).print(_checked(rows) if arguments.check else _table(rows))
     if left:
         err.print(f"no time was left for {', '.join(left)}: --minutes gives more", markup=False)
     return 1 if any(row.faults for row in rows) else 0
@@ -132,6 +132,12 @@ def _sizes(name: str) -> list[Sizes]:
     """The usual sizes, where they are not SGLang's, and SGLang's."""
     shapes = SGLANG.get(name, ())
     return [*(() if CASES[name].full in shapes else (CASES[name].full,)), *shapes]
+
+
+def _checked(rows: Sequence[Row]) -> str:
+    """What the dry run found: times on the CPU say nothing."""
+    right = sum(len(row.timings) - 1 for row in rows if row.timings)
+    return f"{len(rows)} cases: {right} contenders right, {sum(len(row.faults) for row in rows)} wrong"
 
 
 def _table(rows: Sequence[Row]) -> Table:
