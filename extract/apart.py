@@ -6,11 +6,16 @@
     p[i, n]  = sum(k: x[i, k] * qs[n, k])            a plain product, alone in its loop nest
     y[i, n]  = gelu(p[i, n] + b[n])
 
+Or the operands alone, for our own products in registers, which want neighbouring columns side by side and can go on with a total:
+
+    qs[k, n] = f32(q[n, k])
+    y[i, n]  = gelu(sum(k: x[i, k] * qs[k, n]) + b[n])
+
 Every element is computed at the same indices as before, by the same operations: nothing here needs a licence.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 from extract.names import Names
 from kernel_ir.dtypes import F32, F64, I64
@@ -42,9 +47,12 @@ class Factors:
     right: Expr
 
 
-def apart(kernel: Kernel) -> Apart | None:
-    """The kernel with its products apart; None where it holds none, or none that a plain statement is not already."""
-    made = _Making(kernel)
+What = Literal["products", "operands"]
+
+
+def apart(kernel: Kernel, what: What = "products") -> Apart | None:
+    """The kernel with its products, or their operands alone, apart; None where that changes nothing."""
+    made = _Making(kernel, what)
     body = made.body(kernel.body)
     if body == kernel.body:
         return None
@@ -54,6 +62,7 @@ def apart(kernel: Kernel) -> Apart | None:
 @dataclass(slots=True)
 class _Making:
     kernel: Kernel
+    what: What
     names: Names = field(init=False)
     arrays: dict[str, ArrayType] = field(init=False)
     temps: list[Param] = field(default_factory=list[Param])
@@ -94,6 +103,8 @@ class _Making:
         left = self.operand(f.left, f.batch, (f.i, f.k), r, before)
         right = self.operand(f.right, f.batch, (f.k, f.j), r, before)
         plain = replace(r, bodies=(Call("mul", (left, right), r.dtype),))
+        if self.what == "operands":
+            return plain
         at = tuple(IndexRef(b.index) for b in (*f.batch, f.i, f.j))
         if stmt.value is r and stmt.indices == at and self.arrays[stmt.target].dtype == r.dtype:
             self.products.add(stmt.target)
@@ -103,12 +114,12 @@ class _Making:
         return Load(name, at, r.dtype)
 
     def operand(self, e: Expr, batch: tuple[Binder, ...], loops: tuple[Binder, Binder], r: Reduce, before: list[Assign]) -> Expr:
-        """The operand as a load of a whole array of the sum's type; along memory runs what its own loads have there."""
-        if isinstance(e, Load) and self.is_whole(e, batch, loops, r):
+        """The operand as a load of the sum's type: for the library, of a whole array, in which what its own loads have last comes last."""
+        if isinstance(e, Load) and (self.is_plain(e, r) if self.what == "operands" else self.is_whole(e, batch, loops, r)):
             return e
         last = [x.indices[-1] for x in subtrees(e) if isinstance(x, Load) and x.indices]
         first, second = loops
-        if any(first.index in free(x) for x in last) and not any(second.index in free(x) for x in last):
+        if self.what == "products" and any(first.index in free(x) for x in last) and not any(second.index in free(x) for x in last):
             first, second = second, first
         around = tuple(b for b in batch if b.index in free(e))
         name = self.stored("operand", (*around, first, second), e, before)
@@ -120,7 +131,10 @@ class _Making:
         array = self.arrays[e.array]
         ways = [(*around, *loops), (*around, *loops[::-1])]
         lies = any(e.indices == tuple(IndexRef(b.index) for b in way) and array.shape == tuple(b.hi for b in way) for way in ways)
-        return lies and e.default is None and array.dtype == r.dtype
+        return lies and self.is_plain(e, r)
+
+    def is_plain(self, e: Load, r: Reduce) -> bool:
+        return e.default is None and self.arrays[e.array].dtype == r.dtype
 
     def stored(self, name: str, binders: tuple[Binder, ...], value: Expr, before: list[Assign]) -> str:
         name = self.names.fresh(name)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from extract.apart import apart
+from extract.apart import What, apart
 from extract.blocks import cut
 from extract.borders import split
 from extract.forward import forwarded
@@ -41,6 +41,7 @@ TILE: Final = 64
 
 
 Sizes = Mapping[str, int]
+PRODUCTS: Final[Mapping[What, str]] = {"products": "apart", "operands": "loops of stored operands"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,13 @@ class Choice:
     stages: bool = True
     layouts: tuple[ArrayLayout, ...] = ()
     """Of `@ any` arrays, and of temporaries that do not lie in C order."""
-    apart: bool = False
-    """Whether products inside of values are stored first, for the library."""
+    apart: What | None = None
+    """Whether products inside of values are stored first, for the library, or what they multiply, for registers."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         return (
             ("fuse", self.fusion),
-            ("products", "apart" if self.apart else "library" if self.library else "loops"),
+            ("products", PRODUCTS[self.apart] if self.apart else "library" if self.library else "loops"),
             ("copies", "turned" if self.pack else "none"),
             ("one loop", "staged" if self.stages else "serial"),
             *((f"layout {one.name}", ",".join(one.layout.values)) for one in self.layouts),
@@ -68,7 +69,10 @@ class Choice:
 
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "none", "through")
 CHOICES: Final = tuple(Choice(fusion, library, pack) for library in (False, True) for fusion in FUSIONS for pack in (False, True))
-APART: Final = tuple(Choice(fusion, library=True, pack=False, apart=True) for fusion in ("most", "none"))
+APART: Final[Mapping[What, tuple[Choice, ...]]] = {
+    "products": tuple(Choice(fusion, library=True, pack=False, apart="products") for fusion in ("most", "none")),
+    "operands": tuple(Choice(fusion, library=False, pack=True, apart="operands") for fusion in ("most", "none")),
+}
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ def plans(
     flags = frozenset(map(str, fast_math))
     here = machine or load_machine("cpu")
     tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
-    choices = CHOICES if apart(kernel) is None else (*CHOICES, *APART)
+    choices = (*CHOICES, *(choice for what, more in APART.items() if apart(kernel, what) is not None for choice in more))
     for laid in tuple(layouts) or (rows_of(kernel),):
         for one in choices:
             choice = replace(one, layouts=laid)
@@ -131,7 +135,7 @@ def _planned(
     kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool]
 ) -> tuple[Plan | None, bool]:
     """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
-    parts = apart(kernel) if choice.apart else None
+    parts = apart(kernel, choice.apart) if choice.apart else None
     grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
     if choice.fusion == "through":
         joined = through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})

@@ -74,15 +74,30 @@ def test_what_is_no_product_of_matrices_stays(text):
     assert apart(only(text)) is None
 
 
-@pytest.mark.parametrize("text", [LINEAR, DEQUANTISED, HALVES, HEADS])
-@pytest.mark.parametrize("extent", [1, 9])
-def test_the_plan_computes_the_same(text, extent):
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        *((text, "apart") for text in (LINEAR, DEQUANTISED, HALVES, HEADS)),
+        *((text, "loops_of_stored_operands") for text in (DEQUANTISED, HEADS)),
+    ],
+)
+def test_the_plan_computes_the_same(text, way):
     kernel = only(text)
-    pinned = Schedule(kernel.name, "cpu", (Choice("products", ("apart",)), Choice("fuse", ("most",))))
+    pinned = Schedule(kernel.name, "cpu", (Choice("products", (way,)), Choice("fuse", ("most",))))
     result = kir.optimize(kernel, target="cpu", schedule=pinned)
-    assert "np.matmul(" in result.source and "products = apart" in str(schedule_of(result.plan))
-    values = sample_inputs(kernel, 1, dict.fromkeys(kernel.sizes, extent))
-    np.testing.assert_allclose(result.compile()(**values), kernel(**values), rtol=2e-3, atol=1e-4)
+    assert ("np.matmul(" in result.source) == (way == "apart") and f"products = {way}" in str(schedule_of(result.plan))
+    compiled = result.compile()
+    for extent in (1, 9):
+        values = sample_inputs(kernel, 1, dict.fromkeys(kernel.sizes, extent))
+        np.testing.assert_allclose(compiled(**values), kernel(**values), rtol=2e-3, atol=1e-4)
+
+
+def test_operands_alone_are_stored_with_columns_side_by_side():
+    made = apart(only(DEQUANTISED), "operands")
+    assert made is not None
+    first, second = (line.strip() for line in kernel_text(made.kernel).splitlines()[1:-1])
+    assert first.startswith("operand[k, n] = ") and second == "y[m, n] = sum(k: x[m, k] * operand[k, n])"
+    assert apart(only(LINEAR), "operands") is None
 
 
 def test_a_product_of_rows_with_rows_can_run_in_registers():
