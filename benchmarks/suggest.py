@@ -203,14 +203,14 @@ PARTS: Final[dict[str, Callable[[Path | None], dict[str, Any]]]] = {
 def main() -> int:
     """Runs the evaluation; exit code 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=tuple(PARTS), action="append", help="a part; may be given again")
+    parser.add_argument("--only", choices=tuple(PARTS), action="append", help="a part; may be given again (default: all but enumerated)")
     parser.add_argument("--database", type=Path, help="an SQLite file that keeps the proofs, so that a run can go on where it ended")
     parser.add_argument("--output", default=str(HERE / "results" / "suggest.json"))
     arguments = parser.parse_args()
     path = Path(arguments.output)
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     result |= {"machine": description(), "suggestions": "written by hand; no language model was asked"}
-    for name in arguments.only or PARTS:
+    for name in arguments.only or ("unsound", "sound", "restore", "example"):
         started = time.perf_counter()
         found = PARTS[name](arguments.database)
         result[name] = found | {"seconds": round(time.perf_counter() - started, 1), "cores": cores()}
