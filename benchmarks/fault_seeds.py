@@ -105,7 +105,8 @@ def _node(node: Node, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str,
 
 def _all(value: Any, kind: Any) -> bool:
     """Whether the field of a node is some nodes, or some expressions."""
-    return type(value) is tuple and bool(value) and isinstance(cast("tuple[Any, ...]", value)[0], kind)
+    parts = cast("tuple[Any, ...]", value) if type(value) is tuple else ()
+    return bool(parts) and isinstance(parts[0], kind)
 
 
 def _expr(e: Expr, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str, Expr]]:

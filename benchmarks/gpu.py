@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
+from backends.cuda_compile import numba_cuda
 from backends.target import cuda_device_present
 from benchmarks.gpu_peers import contenders, copies
 from benchmarks.inputs import CASES, Sizes
@@ -168,12 +169,9 @@ def _device(check: bool) -> str:
     """The GPU's name and compute capability."""
     if check:
         return "none: executed on the CPU"
-    from numba import cuda
-
-    device: Any = cuda.get_current_device()
-    name: Any = device.name
+    device: Any = numba_cuda().get_current_device()
     major, minor = device.compute_capability
-    return f"{name.decode() if isinstance(name, bytes) else name}, compute capability {major}.{minor}"
+    return f"{device.name.decode() if isinstance(device.name, bytes) else device.name}, compute capability {major}.{minor}"
 
 
 if __name__ == "__main__":
