@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Final
 
 from extract.groups import Group, Member
-from extract.lower_values import UNROLL, ValueLowering
+from extract.lower_values import ValueLowering
 from extract.names import Names
 from extract.reductions import (
+    UNROLL,
     constant_extent,
     extents,
     first_term,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from extract.names import Names
-from extract.reductions import constant_extent, extents, loads_of, simplified, two_pass, written_out
+from extract.reductions import is_short, loads_of, simplified, two_pass, written_out
 from extract.scopes import Scope, Scopes
 from extract.strides import Orders, access_cost
 from kernel_ir.dtypes import I64
@@ -13,8 +13,6 @@ from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import Accumulator, Combine, FoldLoop, Let
 from kernel_ir.walk import free, substitute, subtrees
 
-UNROLL: Final = 8
-"""Constant extents up to this are written out."""
 NAMED: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG, Unit.IDIV})
 """Units whose results get a name: computed once, at the outermost loop that has their operands."""
 
@@ -69,7 +67,7 @@ class ValueLowering(Scopes):
             if r in scope.known:
                 return scope.known[r]
         combine = REDUCTIONS[r.kind].combine
-        if combine is not None and all(constant_extent(b) is not None for b in r.binders) and 1 <= extents(r.binders) <= UNROLL:
+        if combine is not None and is_short(r):
             return self.value(written_out(r, combine))
         with self._at(level):
             return self._accumulate(r, hint)

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from extract.strides import Orders, access_cost, coefficient
 from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import Binder, Call, Const, Expr, Load, Reduce, const
 from kernel_ir.ops import REDUCTIONS
 from kernel_ir.walk import children, free, map_children, substitute, subtrees
+
+UNROLL: Final = 8
+"""Constant extents up to this are written out."""
 
 
 def two_pass(r: Reduce) -> Expr:
@@ -120,6 +124,11 @@ def extents(binders: tuple[Binder, ...]) -> int:
     for b in binders:
         total *= constant_extent(b) or 0
     return total
+
+
+def is_short(r: Reduce) -> bool:
+    """Whether the terms of a reduction are few, and known: then they are written out."""
+    return all(constant_extent(b) is not None for b in r.binders) and 1 <= extents(r.binders) <= UNROLL
 
 
 def loads_of(e: Expr) -> list[Load]:

@@ -116,3 +116,15 @@ def test_threads_that_wait_awake_cost_where_the_library_and_loops_take_turns():
     plain = only("kernel f(a: f32[M, K], b: f32[K, N]) -> (c: f32[M, N]) { c[i, j] = sum(k: a[i, k] * b[k, j]) }")
     alone = [cost(p, machine, {}) for p in plans(plain, machine, {}) if dict(p.schedule)["products"] == "library"]
     assert all(c.overhead < machine.extra["library_handoff"] for c in alone)
+
+
+def test_a_reduction_that_is_written_out_leaves_the_loop_along_memory_inside():
+    kernel = only(
+        """kernel pool(x: f32[C, 2 * H, 2 * W]) -> (y: f32[C, H, W]) {
+             y[c, i, j] = max(p in 0..2, q in 0..2: x[c, 2 * i + p, 2 * j + q])
+           }"""
+    )
+    result = kir.optimize(kernel, target="cpu")
+    assert "for j in range(W):" in result.source
+    values = sample_inputs(kernel, 1, {"C": 2, "H": 3, "W": 21})
+    np.testing.assert_array_equal(result.compile()(**values), kernel(**values))
