@@ -1,5 +1,7 @@
 """Turns single parts of a launch into text, and answers what its function must know: parallel loops, work, element types."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from backends.cpu_expr import Expressions, numba_type
@@ -15,11 +17,15 @@ from kernel_ir.plan import (
     LoopKind,
     Matmul,
     Node,
+    Store,
     Tile,
+    Turn,
     When,
 )
 from kernel_ir.walk import subtrees
 
+UNKNOWN_EXTENT: Final = 64
+"""Iterations that a loop counts for whose range only the loops around it know."""
 SLOW: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG})
 """Units that take many cycles a vector, whatever its width."""
 
@@ -44,9 +50,16 @@ def extent_factor(loop: Loop, e: Expressions) -> str:
 
 
 def deepest(nodes: tuple[Node, ...]) -> list[Loop]:
-    """The loops of the deepest nest: a measure of the work."""
+    """The loops of the deepest nest: a measure of the work. A loop in pieces (border, interior, border) is one."""
     best: list[Loop] = []
+    whole: list[Node] = []
     for node in nodes:
+        last = whole[-1] if whole else None
+        if isinstance(last, Loop) and isinstance(node, Loop) and (last.index, last.hi) == (node.index, node.lo):
+            whole[-1] = replace(node, lo=last.lo)
+        else:
+            whole.append(node)
+    for node in whole:
         if isinstance(node, Loop):
             nest = [node, *deepest(node.body)]
         elif isinstance(node, Tile):
@@ -63,6 +76,17 @@ def deepest(nodes: tuple[Node, ...]) -> list[Loop]:
 def bound_inside(loop: Loop, e: Expressions) -> bool:
     """Whether a loop's range reads what only the loops around it know."""
     return any(not isinstance(x, Const | SizeRef | ParamRef | Call) for bound in (loop.lo, loop.hi) for x in subtrees(bound))
+
+
+def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) -> str:
+    """How many turns the deepest loops make; where that says nothing (their ranges are known inside alone), the elements of what they
+    store in one of the buffers."""
+    nest = deepest(body)
+    factors = [str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in nest]
+    if any(bound_inside(loop, e) for loop in nest) and all(factor.isdigit() for factor in factors):
+        stored = next((n.buffer for n in walk(body) if isinstance(n, Store | Tile | Turn) and n.buffer in buffers), None)
+        return " * ".join(factors) if stored is None else f"{stored}.size"
+    return " * ".join(factors)
 
 
 def computes(launch: Launch) -> bool:

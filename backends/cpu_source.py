@@ -14,10 +14,7 @@ from backends.cpu_expr import Expressions, constant
 from backends.cpu_names import usable
 from backends.cpu_pieces import (
     alloc_text,
-    bound_inside,
     computes,
-    deepest,
-    extent_factor,
     extent_text,
     held,
     is_product,
@@ -26,6 +23,7 @@ from backends.cpu_pieces import (
     peeled,
     product_text,
     stored_text,
+    work_text,
 )
 from backends.cpu_skew import skewed_text
 from backends.cpu_sweeps import Sweeps, offset, sweeps
@@ -55,8 +53,6 @@ from kernel_ir.walk import subtrees
 
 SERIAL_BELOW: Final = 8192
 """Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
-UNKNOWN_EXTENT: Final = 64
-"""Iterations that a loop counts for whose range only the loops around it know."""
 LLVM_FLAGS: Final = ("contract", "nsz")
 """Flags that LLVM gets when the user gave them. Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second,
 unseen rewriting could overflow where the chosen form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf:
@@ -186,7 +182,7 @@ class _Module:
         names = [self._arguments(launch, {}) for launch in launches]
         for launch, loop, taken in zip(launches, both.loops, names, strict=True):
             self._rows(launch, loop, taken)
-        work = " * ".join(str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in deepest(both.first.body))
+        work = work_text(both.first.body, e, self.buffers)
         self.functions.append(skewed_text(both, (names[0], names[1]), extent_text(both.loops[0], e), work, SERIAL_BELOW))
         self.used |= e.used
         return list(dict.fromkeys(name for taken in names for name in taken))
@@ -284,8 +280,7 @@ class _Module:
     def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
-        nest = deepest(launch.body)
-        work = " * ".join(str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in nest)
+        work = work_text(launch.body, e, self.buffers)
         if work:
             printer.line(f"if {work} < {SERIAL_BELOW}:")
             printer.line("    parts = 1")

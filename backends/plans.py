@@ -28,7 +28,7 @@ def plans(
     if place.backend in ("cpu", "numpy"):
         from extract import schedule_cpu
 
-        return schedule_cpu.plans(kernel, machine, sizes, licence, layouts)
+        return schedule_cpu.plans(kernel, machine, sizes, licence, layouts, every)
     from extract.schedule_cuda import cuda_plans
 
     flags = frozenset(map(str, licence))

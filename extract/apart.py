@@ -14,14 +14,20 @@ Or the operands alone, for our own products in registers, which want neighbourin
 Every element is computed at the same indices as before, by the same operations: nothing here needs a licence.
 """
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Final, Literal
 
 from extract.names import Names
-from kernel_ir.dtypes import F32, F64, I64
+from extract.sizes import number
+from kernel_ir.dtypes import F32, F64, I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, IndexRef, Kernel, Load, Param, Reduce, Repeat, Stmt, const
 from kernel_ir.walk import free, map_children, statements, subtrees
 
+ROOM: Final = 64 << 20
+"""Bytes of an array that may be stored whatever the arguments are."""
 SHORT: Final = 8
 """Turns of a loop of a fixed length under which the library's own bookkeeping outweighs the products."""
 
@@ -50,9 +56,24 @@ class Factors:
 What = Literal["products", "operands"]
 
 
-def apart(kernel: Kernel, what: What = "products") -> Apart | None:
-    """The kernel with its products, or their operands alone, apart; None where that changes nothing."""
-    made = _Making(kernel, what)
+Fits = Callable[[tuple[Expr, ...], DType], bool]
+
+
+def fitting(kernel: Kernel, sizes: Mapping[str, int]) -> Fits:
+    """Whether an array of a shape may be stored that the kernel does not ask for: one no larger than an argument or an output, or
+    than ROOM at these sizes. The scores of an attention over a whole batch are neither."""
+    shapes = [Counter(p.type.shape) for p in (*kernel.params, *kernel.outputs)]
+
+    def fits(shape: tuple[Expr, ...], dtype: DType) -> bool:
+        size = dtype.itemsize * prod(max(0, number(extent, sizes)) for extent in shape)
+        return size <= ROOM or any(Counter(shape) <= other for other in shapes)
+
+    return fits
+
+
+def apart(kernel: Kernel, what: What = "products", fits: Fits = lambda shape, dtype: True) -> Apart | None:
+    """The kernel with its products, or their operands alone, apart where what is stored for it fits; None where that changes nothing."""
+    made = _Making(kernel, what, fits)
     body = made.body(kernel.body)
     if body == kernel.body:
         return None
@@ -63,6 +84,7 @@ def apart(kernel: Kernel, what: What = "products") -> Apart | None:
 class _Making:
     kernel: Kernel
     what: What
+    fits: Fits
     names: Names = field(init=False)
     arrays: dict[str, ArrayType] = field(init=False)
     temps: list[Param] = field(default_factory=list[Param])
@@ -91,12 +113,18 @@ class _Making:
         def visit(e: Expr) -> Expr:
             if isinstance(e, Reduce):
                 found = factors(e, stmt)
-                return e if found is None else self.product(e, found, stmt, before)
+                return self.product(e, found, stmt, before) if found is not None and self.has_room(found, e) else e
             # A value that is not always computed may be allowed to read outside where it is not.
             return map_children(visit, e) if isinstance(e, Call) and e.op != "select" else e
 
         value = visit(stmt.value)
         return [*before, replace(stmt, value=value)]
+
+    def has_room(self, f: Factors, r: Reduce) -> bool:
+        """Whether all that the product could store fits."""
+        pairs = ((f.i, f.k), (f.k, f.j), *(((f.i, f.j),) if self.what == "products" else ()))
+        around = [tuple(b for b in f.batch if b.index in free(x)) for x in (f.left, f.right)] + [f.batch]
+        return all(self.fits(tuple(b.hi for b in (*batch, *pair)), r.dtype) for batch, pair in zip(around, pairs, strict=False))
 
     def product(self, r: Reduce, f: Factors, stmt: Assign, before: list[Assign]) -> Expr:
         """What takes the sum's place: the sum itself, of whole arrays, where it is all that its statement stores."""

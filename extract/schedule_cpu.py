@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from extract.apart import What, apart
+from extract.apart import Apart, What, apart, fitting
 from extract.blocks import cut
 from extract.borders import split
 from extract.forward import forwarded
@@ -101,24 +101,28 @@ def plans(
     sizes: Mapping[str, int] | None = None,
     fast_math: Iterable[object] = (),
     layouts: Iterable[Layouts] = (),
+    every: bool = False,
 ) -> tuple[Plan, ...]:
     """Every different plan of the choices above, in a fixed order; the cost model chooses among them.
 
-    `layouts` (of `extract/layouts.py`): how arrays may lie that have a say in it; without any, all lie in C order.
+    `layouts` (of `extract/layouts.py`): how arrays may lie that have a say in it; without any, all lie in C order. `every`: those too
+    that store much at these sizes.
     """
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
     here = machine or load_machine("cpu")
     tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
-    choices = (*CHOICES, *(choice for what, more in APART.items() if apart(kernel, what) is not None for choice in more))
+    parts = {what: apart(kernel, what) if every else apart(kernel, what, fitting(kernel, sizes or {})) for what in APART}
+    choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
     for laid in tuple(layouts) or (rows_of(kernel),):
         for one in choices:
             choice = replace(one, layouts=laid)
-            made, cut = _planned(kernel, choice, flags, tiles, many)
+            split_up = parts[choice.apart] if choice.apart else None
+            made, cut = _planned(kernel, choice, flags, tiles, many, split_up)
             if made is not None:
                 found.setdefault((made.buffers, made.steps), made)
             if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many)
+                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, split_up)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
     return tuple(found.values())
@@ -129,14 +133,14 @@ def plan(
 ) -> Plan | None:
     """The plan of one choice (on the machine called "cpu"); None where it cannot be made for the layouts."""
     here = machine or load_machine("cpu")
-    return _planned(kernel, choice, fast_math, shapes(here, sizes or {}), enough(here, sizes or {}))[0]
+    parts = apart(kernel, choice.apart) if choice.apart else None
+    return _planned(kernel, choice, fast_math, shapes(here, sizes or {}), enough(here, sizes or {}), parts)[0]
 
 
 def _planned(
-    kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool]
+    kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool], parts: Apart | None
 ) -> tuple[Plan | None, bool]:
-    """The plan of one choice, if there is one, and whether it cuts a loop into stages."""
-    parts = apart(kernel, choice.apart) if choice.apart else None
+    """The plan of one choice, if there is one, and whether it cuts a loop into stages; `parts`: the kernel as the choice takes it apart."""
     grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
     if choice.fusion == "through":
         joined = through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})
