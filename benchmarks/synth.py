@@ -1,6 +1,6 @@
 """How much of a held-out half of our own books the synthesiser finds again, on the ops of the public kernels: a JSON report.
 
-    python -m benchmarks.synth [--half development|held_out] [--books integers,index,algebra,fastmath] [--seed 0] [--candidates 20000] [--proofs 6000] [-o FILE]
+    python -m benchmarks.synth [--half development|held_out] [--books integers,index,algebra,fastmath] [--seed 0] [-o FILE]
 
 Of the rules without reductions whose ops the kernels use, one half (`benchmarks/synth_halves.json`) was looked at while the enumeration
 was written: `development`. The figure is that of the other half, `held_out`; of it, `not_tuned_on` are the rules that no earlier version
