@@ -10,7 +10,6 @@ from kernel_ir.dtypes import BOOL, I64, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.ops import OPS, Unit
 from kernel_ir.plan import (
-    Alloc,
     Buffer,
     Launch,
     Loop,
@@ -28,16 +27,6 @@ UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 SLOW: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG})
 """Units that take many cycles a vector, whatever its width."""
-
-
-def peeled(body: tuple[Node, ...]) -> tuple[list[Loop], tuple[Node, ...]]:
-    """The parallel loops around everything, and what is inside them."""
-    loops: list[Loop] = []
-    rest = tuple(n for n in body if not isinstance(n, Alloc))
-    while len(rest) == 1 and isinstance(rest[0], Loop) and rest[0].kind is LoopKind.PARALLEL:
-        loops.append(rest[0])
-        rest = rest[0].body
-    return loops, rest
 
 
 def extent_text(loop: Loop, e: Expressions) -> str:
@@ -129,10 +118,6 @@ def alloc_text(b: Buffer, e: Expressions) -> str:
 
 def numpy_name(dtype: DType) -> str:
     return "bool_" if dtype is BOOL else dtype.numpy.name
-
-
-def is_product(launch: Launch) -> bool:
-    return len(launch.body) == 1 and isinstance(launch.body[0], Matmul)
 
 
 def product_text(node: Matmul) -> str:

@@ -17,10 +17,8 @@ from backends.cpu_pieces import (
     computes,
     extent_text,
     held,
-    is_product,
     numpy_name,
     overlaps,
-    peeled,
     product_text,
     stored_text,
     work_text,
@@ -30,6 +28,7 @@ from backends.cpu_sweeps import Sweeps, offset, sweeps
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
+from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.reductions import over_nothing
 from kernel_ir.dtypes import I64
 from kernel_ir.layout import packed, unpacked
@@ -40,7 +39,6 @@ from kernel_ir.plan import (
     FoldLoop,
     Launch,
     Loop,
-    Matmul,
     Node,
     Plan,
     RepeatLaunch,
@@ -51,8 +49,6 @@ from kernel_ir.plan import (
 )
 from kernel_ir.walk import subtrees
 
-SERIAL_BELOW: Final = 8192
-"""Loop iterations under which starting threads costs more than it saves (some 10 µs)."""
 LLVM_FLAGS: Final = ("contract", "nsz")
 """Flags that LLVM gets when the user gave them. Not reassoc, arcp and afn: what they license is the e-graph's to choose, and a second,
 unseen rewriting could overflow where the chosen form does not (`x * w * rsqrt(v)` regrouped as `(w * x) * …`). Never nnan and ninf:
@@ -93,7 +89,7 @@ class _Module:
     # -- launches
 
     def _needs_python(self, steps: tuple[Step, ...]) -> bool:
-        return any(self._needs_python(s.body) if isinstance(s, RepeatLaunch) else is_product(s) for s in steps)
+        return any(self._needs_python(s.body) if isinstance(s, RepeatLaunch) else product_of(s) is not None for s in steps)
 
     def _steps(self, steps: tuple[Step, ...], names: dict[str, None], python: bool) -> list[str]:
         """Calls of the steps, in order; what they pass is added to `names`."""
@@ -110,9 +106,7 @@ class _Module:
             match step:
                 case RepeatLaunch():
                     calls += self._repeat(step, names)
-                case Launch() if is_product(step):
-                    (node,) = step.body
-                    assert isinstance(node, Matmul)
+                case Launch() if (node := product_of(step)) is not None:
                     # An overflow is an infinity, as IEEE 754 has it, and no warning.
                     calls += ['with np.errstate(all="ignore"):', f"    {product_text(node)}"]
                     names.update(dict.fromkeys((node.out[0], node.a[0], node.b[0])))

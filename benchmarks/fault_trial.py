@@ -35,14 +35,14 @@ class Trial:
         """How the fault showed: `error`, `result`, `refused` (the code does not compile), or nothing."""
         try:
             run = CudaOnCpu(fault.plan, source=fault.source, compiled=self._compiled)
-        except Exception:
+        except Exception:  # whatever the compiler makes of a plan that no scheduler would write
             return "refused"
         for run.seed in SEEDS:
             try:
                 got = outputs(run, self.kernel, self.values, self.sizes)
             except SimtError:
                 return "error"
-            except Exception:
+            except Exception:  # kernels are compiled at their first call
                 return "refused"
             if not all(_agree(got[name], wanted) for name, wanted in self.expected.items()):
                 return "result"

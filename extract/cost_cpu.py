@@ -7,15 +7,14 @@ from extract.cpu_traffic import Traffic, traffic
 from extract.cpu_work import Work
 from extract.cycles import Cost
 from extract.fuse import Nodes
+from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.machine import Machine
 from extract.sizes import extent_of, number
 from kernel_ir.ops import Unit
-from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, LoopKind, Matmul, Plan, RepeatLaunch, Step, Tile
+from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, Matmul, Plan, RepeatLaunch, Step, Tile
 
 LIBRARY_CALL = 4000.0
 """Cycles of calling the library from Python."""
-SERIAL_BELOW = 8192
-"""Turns under which the code that `backends/cpu_source.py` writes starts no threads."""
 LIBRARY_SERIAL = 1 << 18
 """Multiplications up to which OpenBLAS starts no threads."""
 PRODUCT_EFFICIENCY = 0.8
@@ -27,13 +26,14 @@ HIDDEN = 0.8
 def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
     """The cost of one launch."""
     buffers = {b.name: b for b in plan.buffers}
-    if len(launch.body) == 1 and isinstance(launch.body[0], Matmul):
-        return _product(launch.body[0], buffers, machine, sizes)
+    product = product_of(launch)
+    if product is not None:
+        return _product(product, buffers, machine, sizes)
     buffers |= {n.buffer.name: n.buffer for n in launch.body if isinstance(n, Alloc)}
-    loops = _parallel_loops(launch.body)
+    loops, _ = peeled(launch.body)
     extents = [max(0, number(loop.hi, sizes) - number(loop.lo, sizes)) for loop in loops]
     work = Work(machine, dict(sizes), buffers, launch.body, flat=len(loops) > 1, contract="contract" in plan.fast_math)
-    parallel = bool(loops) and _turns(launch.body, sizes) >= SERIAL_BELOW
+    parallel = _threaded(launch.body, sizes)
     turns = prod(extents)
     left = turns % machine.units if parallel and turns > machine.units else 0
     cores = max(1.0, turns / -(-turns // machine.units)) if parallel else 1.0  # the last turns leave cores idle
@@ -88,22 +88,17 @@ def _changes(steps: tuple[Step, ...], plan: Plan, sizes: Mapping[str, int]) -> i
     for step in steps:
         if isinstance(step, RepeatLaunch):
             inside += max(0, number(step.steps, sizes)) * _changes(step.body, plan, sizes)
-        elif len(step.body) == 1 and isinstance(step.body[0], Matmul):
-            if _multiplications(step.body[0], buffers, sizes) > LIBRARY_SERIAL:
+        elif (product := product_of(step)) is not None:
+            if _multiplications(product, buffers, sizes) > LIBRARY_SERIAL:
                 workers.append(True)
-        elif _parallel_loops(step.body) and _turns(step.body, sizes) >= SERIAL_BELOW:
+        elif _threaded(step.body, sizes):
             workers.append(False)
     return inside + sum(a != b for a, b in zip(workers, (*workers[1:], *workers[:1]), strict=True))
 
 
-def _parallel_loops(body: Nodes) -> list[Loop]:
-    """The loops that threads share, as one."""
-    found: list[Loop] = []
-    rest = tuple(n for n in body if not isinstance(n, Alloc))
-    while len(rest) == 1 and isinstance(rest[0], Loop) and rest[0].kind is LoopKind.PARALLEL:
-        found.append(rest[0])
-        rest = rest[0].body
-    return found
+def _threaded(body: Nodes, sizes: Mapping[str, int]) -> bool:
+    """Whether threads share the work."""
+    return bool(peeled(body)[0]) and _turns(body, sizes) >= SERIAL_BELOW
 
 
 def _turns(body: Nodes, sizes: Mapping[str, int]) -> float:

@@ -10,8 +10,8 @@ from extract.names import Names
 from extract.reductions import (
     UNROLL,
     constant_extent,
-    extents,
     first_term,
+    has_few_terms,
     less_one,
     loads_of,
     outermost_reductions,
@@ -156,7 +156,7 @@ class Lowering(ValueLowering):
             ranges = frozenset[str]().union(*(free(b.lo) | free(b.hi) for b in r.binders))
             if row not in depends or ranges & {b.index for b in member.inner} or REDUCTIONS[r.kind].combine is None:
                 continue
-            if all(constant_extent(b) is not None for b in r.binders) and extents(r.binders) <= UNROLL:
+            if has_few_terms(r):
                 continue
             if r not in found and reads_nearer(r, row, self.orders):
                 found.append(r)

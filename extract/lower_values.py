@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Final
 
 from extract.names import Names
-from extract.reductions import is_short, loads_of, simplified, two_pass, written_out
+from extract.reductions import is_written_out, loads_of, simplified, two_pass, written_out
 from extract.scopes import Scope, Scopes
 from extract.strides import Orders, access_cost
 from kernel_ir.dtypes import I64
 from kernel_ir.nodes import Binder, Call, Carry, Const, Expr, Fold, IndexRef, Load, Local, ParamRef, Reduce, SizeRef
-from kernel_ir.ops import OPS, REDUCTIONS, Unit
+from kernel_ir.ops import OPS, Unit
 from kernel_ir.plan import Accumulator, Combine, FoldLoop, Let
 from kernel_ir.walk import free, substitute, subtrees
 
@@ -66,9 +66,8 @@ class ValueLowering(Scopes):
         for scope in self.scopes[: level + 1]:
             if r in scope.known:
                 return scope.known[r]
-        combine = REDUCTIONS[r.kind].combine
-        if combine is not None and is_short(r):
-            return self.value(written_out(r, combine))
+        if is_written_out(r):
+            return self.value(written_out(r))
         with self._at(level):
             return self._accumulate(r, hint)
 

@@ -100,8 +100,10 @@ def _split(e: Expr) -> tuple[Expr | None, int]:
             return e, 0
 
 
-def written_out(r: Reduce, combine: str) -> Expr:
-    """A reduction over a small constant box as one expression."""
+def written_out(r: Reduce) -> Expr:
+    """A reduction that `is_written_out` as one expression."""
+    combine = REDUCTIONS[r.kind].combine
+    assert combine is not None
     terms: list[Expr] = [r.bodies[0]]
     for b in r.binders:
         assert isinstance(b.lo, Const)
@@ -126,9 +128,14 @@ def extents(binders: tuple[Binder, ...]) -> int:
     return total
 
 
-def is_short(r: Reduce) -> bool:
-    """Whether the terms of a reduction are few, and known: then they are written out."""
-    return all(constant_extent(b) is not None for b in r.binders) and 1 <= extents(r.binders) <= UNROLL
+def has_few_terms(r: Reduce) -> bool:
+    """Whether the terms of a reduction are few, perhaps none, whatever the sizes."""
+    return all(constant_extent(b) is not None for b in r.binders) and extents(r.binders) <= UNROLL
+
+
+def is_written_out(r: Reduce) -> bool:
+    """Whether a reduction becomes its terms, one after the other: few, and of a kind whose terms an op joins."""
+    return REDUCTIONS[r.kind].combine is not None and has_few_terms(r) and extents(r.binders) > 0
 
 
 def loads_of(e: Expr) -> list[Load]:

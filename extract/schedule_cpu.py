@@ -17,7 +17,7 @@ from extract.machine import Machine, load_machine
 from extract.matmul import product
 from extract.names import Names
 from extract.pack import packed, turns
-from extract.reductions import is_short, reads_nearer, scans_over
+from extract.reductions import is_written_out, reads_nearer, scans_over
 from extract.relaid import relaid
 from extract.rows import enough, several_rows
 from extract.scatter import scattered
@@ -31,7 +31,6 @@ from kernel_ir.dtypes import I64
 from kernel_ir.layout import ArrayLayout, Layout, Layouts, rows_of
 from kernel_ir.layout_proof import is_bijection
 from kernel_ir.nodes import ArrayType, Binder, Expr, Fold, Kernel, Load, Param, Reduce
-from kernel_ir.ops import REDUCTIONS
 from kernel_ir.plan import Alloc, Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Step
 from kernel_ir.walk import free, statements, subtrees
 
@@ -311,7 +310,7 @@ def _shaped(group: Group, context: Context) -> Shaped:
         return group, {}, "points"
     values = [m.stmt.value for m in group.members]
     # A reduction that is written out is a value like any other: the loop around it runs along memory.
-    loops = [x for v in values for x in subtrees(v) if isinstance(x, Reduce) and not (is_short(x) and REDUCTIONS[x.kind].combine)]
+    loops = [x for v in values for x in subtrees(v) if isinstance(x, Reduce) and not is_written_out(x)]
     if loops:
         return _shaped_reductions(group, loops, context)
     if len(group.outer) == 1:

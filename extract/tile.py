@@ -15,7 +15,7 @@ from extract.blocks import cut
 from extract.groups import Group, Member
 from extract.machine import Machine
 from extract.names import Names
-from extract.reductions import constant_extent, extents, outermost_reductions
+from extract.reductions import has_few_terms, outermost_reductions
 from extract.sizes import number
 from extract.strides import Orders, Stride, coefficient, stride
 from kernel_ir.dtypes import F32, F64, I64, DType
@@ -28,8 +28,6 @@ ROWS: Final = 48
 """Rows of a block of work: a multiple of every height, few enough that a block's rows of 1024 f32 stay in the second-level cache."""
 BUSY: Final = 12
 """Accumulators that keep two multiply-add units of latency 4 busy, and half as many again."""
-WORTH: Final = 9
-"""Terms from which on a sum is worth a tile; shorter ones are written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def tile_rows(r: Reduce, rows: Iterable[Binder], columns: Binder, arrays: Mappin
         return None
     if any(columns.index in free(b.lo) | free(b.hi) for b in r.binders):
         return None
-    if all(constant_extent(b) is not None for b in r.binders) and extents(r.binders) < WORTH:
+    if has_few_terms(r):
         return None
     (body,) = r.bodies
     vectors = [x for x in _loads(body) if columns.index in free(x)]

@@ -1,7 +1,6 @@
 """Turns a command line into a command's run and an exit code: 0 done or equal, 1 not equal, 2 bad input, 130 interrupted."""
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -40,8 +39,10 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse(self, message: str, word: str, choices: Iterable[str]) -> NoReturn:
         """Raises what argparse would say, and the choice that the user may have meant."""
-        near = difflib.get_close_matches(word, list(choices), n=1)
-        raise UsageError(message, hint=f"did you mean {near[0]!r}?" if near else f"see `{self.prog} --help`")
+        from kernel_ir.cli_common import closest
+
+        near = closest(word, choices)
+        raise UsageError(message, hint=f"did you mean {near!r}?" if near else f"see `{self.prog} --help`")
 
 
 def _whole(least: int) -> Callable[[str], int]:

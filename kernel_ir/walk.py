@@ -12,7 +12,6 @@ from kernel_ir.nodes import (
     Expr,
     Fold,
     IndexRef,
-    Kernel,
     Load,
     Local,
     ParamRef,
@@ -149,8 +148,3 @@ def expressions(stmt: Assign) -> Iterator[Expr]:
         yield from (b.lo, b.hi)
     if stmt.where is not None:
         yield stmt.where
-
-
-def arrays_read(k: Kernel) -> frozenset[str]:
-    """Names of the arrays that some statement loads."""
-    return frozenset(x.array for s in statements(k.body) for top in expressions(s) for x in subtrees(top) if isinstance(x, Load))

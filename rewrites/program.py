@@ -152,10 +152,10 @@ def analysis_lines() -> Sequence[Line]:
     return _analysis
 
 
-def line_of(text: str, ruleset: str = "", index: bool = False) -> Line:
+def line_of(text: str) -> Line:
     """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
     needs, makes = map(constructors, _halves(text))
-    return Line(text, needs, makes, ruleset, index)
+    return Line(text, needs, makes)
 
 
 def _halves(text: str) -> tuple[str, str]:
