@@ -24,7 +24,7 @@ RESERVED: Final = frozenset({
 })  # fmt: skip
 SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges")
 """Ends of the names that the module makes of others."""
-IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?")
+IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?|whole")
 """Names that the statements of a tile make."""
 IN_ENTRY: Final = frozenset({*keyword.kwlist, "np", "launch", "fresh", "min", "max", "bool", "packed", "unpacked"})
 """What a parameter of the entry cannot be called: Python's words, and what the entry itself uses."""

@@ -14,7 +14,7 @@ Line = tuple[int, str]
 
 
 def tile_lines(tile: Tile, e: Expressions, contract: bool) -> list[Line]:
-    """The statements of a tile. Names that they make (`acc0_1`, `at2`, `mask3`, `term4`) are reserved in emitted modules."""
+    """The statements of a tile. Names that they make (`acc0_1`, `at2`, `mask3`, `term4`, `whole`) are reserved in emitted modules."""
     return _Printer(tile, e, contract).printed()
 
 
@@ -49,12 +49,14 @@ class _Printer:
         return self.lines
 
     def _copied(self, load: Load, panel: str) -> None:
-        """Copies this block's columns of what all rows share: terms lie side by side there, in few pages and cache sets."""
+        """Copies this block's columns of what all rows share: terms lie side by side there, in few pages and cache sets. Columns past
+        the last are zeros there, so that no load in the loop over terms needs a mask."""
         (terms,) = self.tile.reduction
+        self._line(f"whole = {self.e.helper('lanes_below')}({self.tile.lanes}, {self.tile.lanes})")
         self._open(terms)
         for v in range(self.tile.vectors):
             value = f"{self.e.helper('load_lanes')}({load.array}, {self._place(load.array, load.indices, 0, v)}, mask{v})"
-            self._line(f"{self.e.helper('store_lanes')}({panel}, ({terms.index}, {v * self.tile.lanes}), mask{v}, {value})")
+            self._line(f"{self.e.helper('store_lanes')}({panel}, ({terms.index}, {v * self.tile.lanes}), whole, {value})")
         self.depth -= 1
 
     def _block(self) -> None:
@@ -127,7 +129,7 @@ class _Printer:
         match e:
             case Load() if self.tile.packed is not None and e == self.tile.packed[0]:
                 at = f"({self.tile.reduction[0].index}, {v * self.tile.lanes})"
-                return f"{self.e.helper('load_lanes')}({self.tile.packed[1]}, {at}, mask{v})"
+                return f"{self.e.helper('load_lanes')}({self.tile.packed[1]}, {at}, whole)"
             case Load():
                 return f"{self.e.helper('load_lanes')}({e.array}, {self._place(e.array, e.indices, r, v)}, mask{v})"
             case Call("powi", (base, Const(value))):

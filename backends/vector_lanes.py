@@ -116,8 +116,12 @@ LANES: Final[dict[str, Helper]] = {
     "lanes_below": Helper(
         '@intrinsic(prefer_literal=True)\ndef lanes_below(context, count, end):\n    """A mask of the lanes below `end`."""\n\n'
         "    def generate(context, builder, signature, args):\n"
-        "        end = spread(builder, args[1], count.literal_value)\n"
-        '        return builder.icmp_signed("<", ir.Constant(end.type, list(range(count.literal_value))), end)\n\n'
+        "        # Made of bits, once: LLVM would make a comparison anew in each loop that uses it.\n"
+        "        lanes, none, one, end = count.literal_value, args[1].type(0), args[1].type(1), args[1]\n"
+        '        end = builder.select(builder.icmp_signed("<", end, none), none, end)\n'
+        '        end = builder.select(builder.icmp_signed(">", end, none.type(lanes)), none.type(lanes), end)\n'
+        "        bits = builder.sub(builder.shl(one, end), one)\n"
+        "        return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))\n\n"
         "    return Lanes(types.boolean, count.literal_value)(count, types.int64), generate\n",
         ("lanes",),
     ),

@@ -209,7 +209,8 @@ class Lowering(ValueLowering):
             ranges = (Binder(b.index, self.value(b.lo), self.value(b.hi)) for b in (rows, columns, *renamed.binders))
             first, second, *reduction = ranges
             value = self._untouched(renamed.bodies[0], bound)
-            shared = packable(value, first, second, tuple(reduction)) if shape.packs else None
+            packs = shape.packs or columns.index in self.bases
+            shared = packable(value, first, second, tuple(reduction)) if packs else None
             packed = None if shared is None else (shared, self._panel(shared, reduction[0], shape))
             self._emit(Tile(name, at, value, first, second, tuple(reduction), shape.height, shape.vectors, shape.lanes, packed))
 

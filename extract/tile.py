@@ -20,24 +20,31 @@ from extract.sizes import number
 from extract.strides import Orders, Stride, coefficient, stride
 from kernel_ir.dtypes import F32, F64, I64, DType
 from kernel_ir.nodes import ArrayType, Binder, Call, Const, Expr, IndexRef, Load, Local, ParamRef, Reduce, SizeRef, const
-from kernel_ir.walk import children, free, subtrees
+from kernel_ir.walk import children, expressions, free, subtrees
 
 OPS: Final = frozenset({"add", "sub", "mul", "neg", "fma"})
 """What a value may compute, besides squares, cubes, …: one instruction a vector."""
 ROWS: Final = 48
 """Rows of a block of work: a multiple of every height, few enough that a block's rows of 1024 f32 stay in the second-level cache."""
+SHARING: Final = 192
+"""Rows, at most, that share copies of whole rows of what all read: more of them pay for the copies, and still fit the caches."""
+PANEL: Final = 512
+"""Rows, at most, that share the copy of one block's columns: their totals lie beside it in the second-level cache."""
 BUSY: Final = 12
 """Accumulators that keep two multiply-add units of latency 4 busy, and half as many again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A block in registers: `height` rows of `vectors` vectors of `lanes` columns; whether what all rows share is worth a copy."""
+    """A block in registers: `height` rows of `vectors` vectors of `lanes` columns; whether what all rows share is worth a copy; the rows
+    of a block of work, and those that share the copy of one block's columns."""
 
     height: int
     vectors: int
     lanes: int
     packs: bool
+    rows: int = ROWS
+    panel: int = ROWS
 
 
 Bases = dict[str, tuple[Expr, int]]
@@ -58,15 +65,29 @@ def shapes(machine: Machine, sizes: Mapping[str, int]) -> Shapes:
         """Whether a matrix of terms by columns is too large for half of the second-level cache."""
         return prod(_extent(b, sizes) for b in (columns, *r.binders)) * r.dtype.itemsize > machine.levels[1].bytes // 2
 
+    def wide(rows: Binder, columns: Binder) -> int:
+        """Columns of all rows, or of the first of the blocks that they are cut into."""
+        return _extent(columns, sizes, None if rows.index in free(columns.lo) | free(columns.hi) else 0)
+
     def chosen(r: Reduce, rows: Binder, columns: Binder) -> Shape:
         lanes = int(machine.extra["tile_bits"]) // r.dtype.bits
-        vectors = max(1, min(4 if registers >= 32 else 2, -(-_extent(columns, sizes) // lanes)))
+        vectors = max(1, min(4 if registers >= 32 else 2, -(-wide(rows, columns) // lanes)))
         most = min(12, (registers - vectors - 2) // vectors)
         extent = max(1, _extent(rows, sizes, 0))
         heights = range(most, max(1, -(-BUSY // vectors)) - 1, -1)
-        return Shape(min(heights, key=lambda h: -(-extent // h) * h), vectors, lanes, far(r, columns))
+        height = min(heights, key=lambda h: -(-extent // h) * h * (1.0 + (vectors + h) / (4.0 * vectors * h)))
+        packs = far(r, columns)
+        whole = _even(extent, SHARING, height, machine.units) if packs else ROWS
+        return Shape(height, vectors, lanes, packs, whole, _even(extent, PANEL, height))
 
     return chosen
+
+
+def _even(extent: int, most: int, height: int, shares: int = 1) -> int:
+    """The length of about equal blocks of at most about `most` rows: whole heights, and as many blocks for each of the `shares`."""
+    count = shares * -(-extent // (shares * most))
+    each = -(-extent // count)
+    return -(-each // height) * height
 
 
 def _extent(b: Binder, sizes: Mapping[str, int], at: int | None = None) -> int:
@@ -142,18 +163,53 @@ def packable(value: Expr, rows: Binder, columns: Binder, reduction: tuple[Binder
 
 
 def row_blocks(group: Group, arrays: Mapping[str, ArrayType], orders: Orders, names: Names, shapes: Shapes) -> tuple[Group, Bases]:
-    """The group with the loop of its tiles' rows cut into blocks that run inside, and where the blocks begin; itself without tiles."""
+    """The group with the loop of its tiles' rows cut into blocks that run inside, and where the blocks begin; itself without tiles.
+
+    Where the columns that all rows share are copied and nothing needs a whole row at once, the columns are cut too: a thread's work is one
+    block's columns for many rows, so each column is copied once for all of them, and threads share out the work evenly.
+    """
     found = _tile_of(group, arrays, orders)
     if found is None:
         return group, {}
     row, columns, r = found
     if (free(row.lo) | free(row.hi)) & {b.index for b in group.outer} or any(row.index in free(b.lo) | free(b.hi) for b in group.outer):
         return group, {}
-    length = ROWS * 4 if shapes(r, row, columns).packs else ROWS  # more rows share one copy
+    shape = shapes(r, row, columns)
+    across = shape.packs and _separable(group, row, columns)
+    length = shape.panel if across else shape.rows
     block, inner, base = cut(row, length, names)
     outer = tuple(block if b is row else b for b in group.outer)
+    bases: Bases = {row.index: (base, length)}
     members = tuple(Member(m.stmt, (inner, *m.inner)) for m in group.members)
-    return replace(group, outer=outer, members=members), {row.index: (base, length)}
+    if across:
+        width = shape.vectors * shape.lanes
+        strip, part, start = cut(columns, width, names)
+        outer = (*outer, strip)
+        own = [m.inner[-1].index for m in members]
+        members = tuple(Member(m.stmt, (*m.inner[:-1], replace(part, index=m.inner[-1].index))) for m in members)
+        bases |= dict.fromkeys(own, (start, width))
+    return replace(group, outer=outer, members=members), bases
+
+
+def _separable(group: Group, row: Binder, columns: Binder) -> bool:
+    """Whether each column can be computed alone: all members have the same columns, in the last dimension of what they store, and read
+    what the group stores at their own row and column."""
+    inside = {b.index for m in group.members for b in m.inner} | {b.index for b in group.outer}
+    if (free(columns.lo) | free(columns.hi)) & inside:
+        return False
+    stored = {m.stmt.target for m in group.members}
+    for m in group.members:
+        last = m.inner[-1] if m.inner else None
+        if last is None or (last.lo, last.hi) != (columns.lo, columns.hi) or m.stmt.indices[-1] != IndexRef(last.index):
+            return False
+        if any((free(b.lo) | free(b.hi)) & inside for b in m.inner):
+            return False
+        for x in (y for top in expressions(m.stmt) for y in subtrees(top) if isinstance(y, Load) and y.array in stored):
+            if x.indices[-1] != IndexRef(last.index) or IndexRef(row.index) not in x.indices[:-1]:
+                return False
+        if sum(IndexRef(last.index) == i for i in m.stmt.indices) > 1:
+            return False
+    return True
 
 
 def _tile_of(group: Group, arrays: Mapping[str, ArrayType], orders: Orders) -> tuple[Binder, Binder, Reduce] | None:
