@@ -18,6 +18,7 @@ from backends.calibrate_loops import (
     latency_seconds,
     launch_seconds,
     loop_seconds,
+    past_seconds,
     product_seconds,
     sum_seconds,
     threads,
@@ -167,6 +168,8 @@ def _level(level: str, size: int, number: int, found: dict[str, Any]) -> None:
     row = {"name": level, "bytes": (1 << 63) - 1 if last else size, "bytes_per_cycle": rounded(read), "written": rounded(written)}
     if last:
         row["alone"] = rounded(footprint / _cycles(found, alone))
+        past = past_seconds(footprint // 2)
+        row["past"] = rounded(footprint / 2 / max(1e-9, _cycles(found, past) - footprint / 2 / read))
     found["levels"].append(row)
 
 

@@ -204,6 +204,38 @@ def copy_seconds(size: int, count: int) -> float:
     return on_threads(count, lambda: seconds(lambda: every(1, x, y), 40, 0.6))
 
 
+def past_seconds(size: int) -> float:
+    """Seconds in which all threads read so many bytes and write as many past the caches."""
+    source = """
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types, uint64
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+{helpers}
+
+@njit
+def part(x, y, line, first, last):
+    restrict()
+    for at in range(first, last, 256):
+        for i in range(256):
+            line[uint64(i)] = x[uint64(at + i)] + 1.0
+        stream(y, (at,), line, (0,), 256)
+    drain()
+
+@njit(parallel=True)
+def every(x, y, parts):
+    for p in prange(parts):
+        line = aligned(256, np.float64)
+        part(x, y, line, p * (x.size // 256) // parts * 256, (p + 1) * (x.size // 256) // parts * 256)
+"""
+    every = _made(source.format(helpers=helper_text(frozenset({"aligned", "restrict", "stream"}), frozenset())), "every")
+    x = np.ones(size // 8)
+    y = np.ones_like(x)
+    return on_threads(threads(), lambda: seconds(lambda: every(x, y, threads()), 40, 0.6))
+
+
 def launch_seconds() -> float:
     """Seconds of starting a parallel loop that does nothing."""
 

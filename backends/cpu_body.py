@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from backends.cpu_expr import Expressions, constant, numba_type
 from backends.cpu_pieces import held
+from backends.cpu_stream import stream_line
 from backends.cpu_tile import tile_lines
 from backends.cpu_turn import turn_lines
 from extract.reductions import over_nothing
@@ -18,6 +19,7 @@ from kernel_ir.plan import (
     Loop,
     Node,
     Store,
+    Stream,
     Tile,
     Turn,
     When,
@@ -83,6 +85,8 @@ class Body:
             case Turn():
                 for depth, text in turn_lines(node, e):
                     self.printer.lines.append("    " * (self.printer.depth + depth) + text)
+            case Stream():
+                line(stream_line(node, e))
             case FoldLoop():
                 self._fold(node)
             case Leave():

@@ -17,6 +17,7 @@ from kernel_ir.plan import (
     Matmul,
     Node,
     Store,
+    Stream,
     Tile,
     Turn,
     When,
@@ -53,6 +54,8 @@ def deepest(nodes: tuple[Node, ...]) -> list[Loop]:
             nest = [node, *deepest(node.body)]
         elif isinstance(node, Tile):
             nest = [Loop(b.index, b.lo, b.hi, LoopKind.SERIAL, ()) for b in (node.rows, node.columns, *node.reduction)]
+        elif isinstance(node, Stream):
+            nest = [Loop(node.along.index, node.along.lo, node.along.hi, LoopKind.SERIAL, ())]
         elif isinstance(node, When):
             nest = deepest((*node.body, *node.otherwise))
         else:
@@ -73,7 +76,7 @@ def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) 
     nest = deepest(body)
     factors = [str(UNKNOWN_EXTENT) if bound_inside(loop, e) else extent_factor(loop, e) for loop in nest]
     if any(bound_inside(loop, e) for loop in nest) and all(factor.isdigit() for factor in factors):
-        stored = next((n.buffer for n in walk(body) if isinstance(n, Store | Tile | Turn) and n.buffer in buffers), None)
+        stored = next((n.buffer for n in walk(body) if isinstance(n, Store | Tile | Turn | Stream) and n.buffer in buffers), None)
         return " * ".join(factors) if stored is None else f"{stored}.size"
     return " * ".join(factors)
 
@@ -112,12 +115,17 @@ def stored_text(text: str, dtype: DType, e: Expressions) -> str:
 
 def alloc_text(b: Buffer, e: Expressions) -> str:
     extents = [e.inner(b.shape[d]) for d in b.order] or ["1"]
-    flat = f"{e.helper('aligned')}({' * '.join(extents)}, np.{numpy_name(held(b.dtype))})"
+    flat = f"{e.helper('aligned')}({' * '.join(extents)}, np.{storage_name(b.dtype)})"
     return f"{b.name} = {flat}" + (f".reshape(({', '.join(extents)}))" if len(extents) > 1 else "")
 
 
 def numpy_name(dtype: DType) -> str:
     return "bool_" if dtype is BOOL else dtype.numpy.name
+
+
+def storage_name(dtype: DType) -> str:
+    """The NumPy type whose elements hold a dtype's bits where numba has none for it."""
+    return "uint16" if dtype.name in ("f16", "bf16") else numpy_name(dtype)
 
 
 def product_text(node: Matmul) -> str:

@@ -44,6 +44,7 @@ from kernel_ir.plan import (
     RepeatLaunch,
     Step,
     Store,
+    Stream,
     Tile,
     Turn,
 )
@@ -221,6 +222,8 @@ class _Module:
         else:
             self._shared_loop(launch, parallel, body, expressions, printer, frozenset(private))
             share = ["part", "parts"]
+        if "stream" in expressions.used:
+            printer.line("drain()")
         text = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_part({", ".join([*share, *names, *local])}):\n'
         self.used |= expressions.used
         flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in expressions.flat]
@@ -335,7 +338,9 @@ class _Module:
                 bound |= {b.index for b in (node.rows, node.columns, *node.reduction)}
             if isinstance(node, Turn):
                 bound |= {node.rows.index, node.columns.index}
-            if isinstance(node, Store | Tile | Turn):
+            if isinstance(node, Stream):
+                bound.add(node.along.index)
+            if isinstance(node, Store | Tile | Turn | Stream):
                 used.add(node.buffer)
         for top in every:
             for x in subtrees(top):

@@ -28,6 +28,7 @@ from kernel_ir.plan import (
     Matmul,
     Node,
     Store,
+    Stream,
     Tile,
     Turn,
     When,
@@ -84,7 +85,7 @@ class KernelBody(GridHead, Reductions):
                 (extent,) = buffer.shape
                 self.e.buffers = {**self.e.buffers, buffer.name: buffer}
                 self.shared.append(f"{buffer.name} = cuda.shared.array({self.e.address(extent)[6:-1]}, {STORED[buffer.dtype.name]})")
-            case Alloc() | Leave() | Matmul() | Tile() | Turn():
+            case Alloc() | Leave() | Matmul() | Tile() | Turn() | Stream():
                 raise TargetError(f"a plan for CUDA holds a {type(node).__name__.lower()}, which it cannot run")
 
     def _store(self, node: Store) -> None:

@@ -40,19 +40,68 @@ def spread(builder, value, count):
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
 '''
 
-_MEMORY: Final = '''def place(context, builder, signature, args):
+_PLACE: Final = '''def place(context, builder, signature, args):
     """The address of an element as one of a vector."""
     array, index = signature.args[:2]
     held = context.make_array(array)(context, builder, args[0])
     indices = [context.cast(builder, x, kind, types.intp) for x, kind in zip(cgutils.unpack_tuple(builder, args[1]), index)]
-    element = cgutils.get_item_pointer(context, builder, array, held, indices, wraparound=False)
-    return element, ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
+    return cgutils.get_item_pointer(context, builder, array, held, indices, wraparound=False)
+'''
+
+_MEMORY: Final = '''def align(array):
+    """Bytes that an element's address is a multiple of, as LLVM wants to be told."""
+    return ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
 
 
 def masked(builder, what, kind, result, args):
     """A call of LLVM's masked load or store of vectors of a kind."""
     name = f"llvm.masked.{what}.{suffix(kind)}.p0{suffix(kind)}"
     return call(builder, name, result, args)
+'''
+
+_STREAM: Final = '''@intrinsic
+def stream(context, target, at, source, here, count):
+    """Writes neighbouring elements, from `at` on, past the caches: lines of memory that are whole; the ends are stored as ever."""
+
+    def generate(context, builder, signature, args):
+        word, kind = ir.IntType(64), context.get_data_type(source.dtype)
+        size = context.get_abi_sizeof(kind)
+        side = 64 // size
+        vector = ir.VectorType(kind, side)
+        to = place(context, builder, types.void(target, at), args[:2])
+        of = place(context, builder, types.void(source, here), args[2:4])
+        number = lambda value: ir.Constant(word, value)
+        count = context.cast(builder, args[4], signature.args[4], types.int64)
+
+        def copied(first, last):
+            with cgutils.for_range_slice(builder, first, last, number(1)) as (i, _):
+                builder.store(builder.load(builder.gep(of, [i])), builder.gep(to, [i]))
+
+        ahead = builder.udiv(builder.and_(builder.neg(builder.ptrtoint(to, word)), number(63)), number(size))
+        first = builder.select(builder.icmp_signed("<", ahead, count), ahead, count)
+        lines = builder.udiv(builder.sub(count, first), number(side))
+        copied(number(0), first)
+        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        with cgutils.for_range(builder, lines) as loop:
+            i = builder.add(first, builder.mul(loop.index, number(side)))
+            value = builder.load(builder.bitcast(builder.gep(of, [i]), vector.as_pointer()), align=size, typ=vector)
+            stored = builder.store(value, builder.bitcast(builder.gep(to, [i]), vector.as_pointer()), align=64)
+            stored.set_metadata("nontemporal", hint)
+        copied(builder.add(first, builder.mul(lines, number(side))), count)
+        return context.get_dummy_value()
+
+    return types.void(target, at, source, here, count), generate
+
+
+@intrinsic
+def drain(context):
+    """What was written past the caches is in memory before anything that follows."""
+
+    def generate(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 '''
 
 _TURN: Final = '''@intrinsic(prefer_literal=True)
@@ -66,7 +115,7 @@ def turn_lanes(context, count, target, at, below, source, here, beside):
         vector = ir.VectorType(kind, side)
 
         def addresses(array, held, first, second, kinds):
-            place_of = lambda at, kind: place(context, builder, types.void(array, kind), [held, at])[0]
+            place_of = lambda at, kind: place(context, builder, types.void(array, kind), [held, at])
             begin, after = place_of(first, kinds[0]), place_of(second, kinds[1])
             word = ir.IntType(64)
             step = builder.sub(builder.ptrtoint(after, word), builder.ptrtoint(begin, word))
@@ -105,7 +154,8 @@ def _arithmetic(name: str, what: str, arity: int, result: str) -> Helper:
 
 LANES: Final[dict[str, Helper]] = {
     "lanes": Helper(_TYPES),
-    "lanes_in_memory": Helper(_MEMORY, ("lanes",)),
+    "place": Helper(_PLACE),
+    "lanes_in_memory": Helper(_MEMORY, ("place", "lanes")),
     "splat": Helper(
         '@intrinsic(prefer_literal=True)\ndef splat(context, count, value):\n    """A vector of one value."""\n\n'
         "    def generate(context, builder, signature, args):\n"
@@ -129,9 +179,9 @@ LANES: Final[dict[str, Helper]] = {
         '@intrinsic\ndef load_lanes(context, array, index, mask):\n    """Neighbouring elements, from the one at `index` on."""\n'
         "    kind = Lanes(array.dtype, mask.count)\n\n"
         "    def generate(context, builder, signature, args):\n"
-        "        element, align = place(context, builder, signature, args)\n"
+        "        element = place(context, builder, signature, args)\n"
         "        vector = context.get_value_type(kind)\n"
-        "        parts = [builder.bitcast(element, vector.as_pointer()), align, args[2], ir.Constant(vector, None)]\n"
+        "        parts = [builder.bitcast(element, vector.as_pointer()), align(array), args[2], ir.Constant(vector, None)]\n"
         '        return masked(builder, "load", vector, vector, parts)\n\n'
         "    return kind(array, index, mask), generate\n",
         ("lanes_in_memory",),
@@ -139,15 +189,16 @@ LANES: Final[dict[str, Helper]] = {
     "store_lanes": Helper(
         '@intrinsic\ndef store_lanes(context, array, index, mask, value):\n    """Stores to neighbouring elements."""\n\n'
         "    def generate(context, builder, signature, args):\n"
-        "        element, align = place(context, builder, signature, args)\n"
+        "        element = place(context, builder, signature, args)\n"
         "        vector = args[3].type\n"
-        "        parts = [args[3], builder.bitcast(element, vector.as_pointer()), align, args[2]]\n"
+        "        parts = [args[3], builder.bitcast(element, vector.as_pointer()), align(array), args[2]]\n"
         '        masked(builder, "store", vector, ir.VoidType(), parts)\n'
         "        return context.get_dummy_value()\n\n"
         "    return types.void(array, index, mask, value), generate\n",
         ("lanes_in_memory",),
     ),
     "turn_lanes": Helper(_TURN, ("lanes_in_memory",)),
+    "stream": Helper(_STREAM, ("place",)),
     "add_lanes": _arithmetic("add_lanes", "a + b", 2, "builder.fadd(*args)"),
     "sub_lanes": _arithmetic("sub_lanes", "a - b", 2, "builder.fsub(*args)"),
     "mul_lanes": _arithmetic("mul_lanes", "a * b", 2, "builder.fmul(*args)"),

@@ -11,7 +11,7 @@ from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.machine import Machine
 from extract.sizes import extent_of, number
 from kernel_ir.ops import Unit
-from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, Matmul, Plan, RepeatLaunch, Step, Tile
+from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, Matmul, Plan, RepeatLaunch, Step, Stream, Tile
 
 LIBRARY_CALL = 4000.0
 """Cycles of calling the library from Python."""
@@ -43,7 +43,7 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     for loop in work.core.keys() | moved.keys():
         levels = moved.get(loop, [Traffic()] * len(machine.levels))
         caches = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], levels[:-1], strict=True)) / cores
-        each = [machine.levels[-1].cycles(levels[-1].read, levels[-1].written, alone=one) for one in (True, False)]
+        each = [machine.levels[-1].cycles(levels[-1].read, levels[-1].written, levels[-1].past, alone=one) for one in (True, False)]
         last = alone * each[0] + (1.0 - alone) * each[1]
         # What one loop computes runs while it waits for memory; what the next does, hardly.
         every = (work.core.get(loop, 0.0) / cores, caches, last)
@@ -53,7 +53,10 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     compute = sum(work.units.values()) / cores - access
     overhead = machine.launch_cycles if parallel else 0.0
     parts = {"arithmetic": compute, "loads and stores": access, "caches": near, "memory": memory}
-    delivered = {level.name: sum(levels[n].read + levels[n].written for levels in moved.values()) for n, level in enumerate(machine.levels)}
+    delivered = {
+        level.name: sum(levels[n].read + levels[n].written + levels[n].past for levels in moved.values())
+        for n, level in enumerate(machine.levels)
+    }
     return Cost(cycles + overhead, dict(sorted(work.units.items())), delivered, overhead, parts)
 
 
@@ -110,6 +113,8 @@ def _turns(body: Nodes, sizes: Mapping[str, int]) -> float:
             most = max(most, max(0, hi - lo) * _turns(node.body, {**sizes, node.index: max(lo, (lo + hi - 1) // 2)}))
         elif isinstance(node, Tile):
             most = max(most, prod(extent_of(b, sizes) for b in (node.rows, node.columns, *node.reduction)))
+        elif isinstance(node, Stream):
+            most = max(most, extent_of(node.along, sizes))
         elif isinstance(node, FoldLoop):
             most = max(most, (number(node.hi, sizes) - number(node.lo, sizes)) * _turns(node.body, sizes))
     return most

@@ -30,17 +30,20 @@ class Access:
     """The step of each loop; what lies in between, other accesses of the body reach."""
     owner: int = 0
     """The loop in whose body it is."""
+    past: bool = False
+    """Whether it is written past the caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes read from and written to one level, by all cores together."""
+    """Bytes read from and written to one level, and written to it past the caches, by all cores together."""
 
     read: float = 0.0
     written: float = 0.0
+    past: float = 0.0
 
-    def plus(self, read: float, written: float) -> "Traffic":
-        return Traffic(self.read + read, self.written + written)
+    def plus(self, read: float = 0.0, written: float = 0.0, past: float = 0.0) -> "Traffic":
+        return Traffic(self.read + read, self.written + written, self.past + past)
 
 
 def traffic(
@@ -48,7 +51,10 @@ def traffic(
 ) -> dict[int, list[Traffic]]:
     """The traffic of each level, by the loop that causes it. `shared` names the parallel loops, which `cores` cores share out."""
     merged: dict[tuple[Plane, bool, tuple[str, ...], tuple[Stride, ...]], Access] = {}
+    streams = [a for a in accesses if a.past]
     for a in accesses:
+        if a.past:
+            continue
         moves = tuple(stride(a.array, a.indices, index, {a.array: buffers[a.array].order}) for index, _ in a.loops)
         key = (_plane(a, buffers[a.array].order), a.written, tuple(index for index, _ in a.loops), moves)
         if key not in merged:
@@ -82,6 +88,9 @@ def traffic(
             if x:
                 add(a.owner, n, x, stored)
     _first_touch(kept, prints, buffers, machine, cores, shared, add)
+    for a in streams:
+        at = found.setdefault(a.owner, [Traffic()] * len(machine.levels))
+        at[-1] = at[-1].plus(past=min(a.whole, _turns(a) * a.itemsize))
     return found
 
 

@@ -16,7 +16,7 @@ from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
-from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Store, Tile, Turn, When
+from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Store, Stream, Tile, Turn, When
 from kernel_ir.walk import children, free, substitute, subtrees
 
 INTERLEAVED = 4
@@ -101,6 +101,8 @@ class Work:
                     self._tile(node)
                 case Turn():
                     self._turn(node)
+                case Stream():
+                    self._stream(node)
                 case Let() | Combine() | Store() | Accumulator():
                     for e in expressions_of(node):
                         self._expression(e)
@@ -128,7 +130,7 @@ class Work:
         if any(isinstance(n, Leave) for n in loop.body):
             extent = round(extent * EARLY)
         outer = self._here
-        inner = not any(isinstance(n, Loop | FoldLoop | Tile | Turn) for n in loop.body)
+        inner = not any(isinstance(n, Loop | FoldLoop | Tile | Turn | Stream) for n in loop.body)
         vector = inner and loop.kind in (LoopKind.VECTOR, LoopKind.PARALLEL) and not self._alone(loop)
         if free(loop.lo) & {index for index, _ in outer.loops}:
             self.starts[loop.index] = Call("add", (IndexRef(loop.index), substitute(loop.lo, self.starts)), I64)
@@ -230,6 +232,18 @@ class Work:
         inside = tuple((b.index, extent_of(b, self.sizes)) for b in ranges)
         self._add("load", times * prod(extent for _, extent in inside) * TURNED)
         self._touched(turn.source.array, turn.source.indices, self.buffers[turn.source.array].dtype.itemsize, (*loops, *inside))
+
+    def _stream(self, stream: Stream) -> None:
+        """A row copied past the caches: each vector loaded once and stored once; memory takes whole lines."""
+        times, loops, along = self._here.times, self._here.loops, stream.along
+        if free(along.lo) & {index for index, _ in loops}:
+            self.starts[along.index] = Call("add", (IndexRef(along.index), substitute(along.lo, self.starts)), I64)
+        extent = extent_of(along, self.sizes)
+        inside, size, near = (*loops, (along.index, extent)), self.buffers[stream.buffer].dtype.itemsize, self.machine.levels[0]
+        self._add("load", times * extent * size / near.bytes_per_cycle)
+        self._add("store", times * extent * size / (near.written or near.bytes_per_cycle))
+        self._touched(stream.source.array, stream.source.indices, size, inside)
+        self._touched(stream.buffer, stream.indices, size, inside, written=True, past=True)
 
     def _fold(self, fold: FoldLoop) -> None:
         outer = self._here
@@ -375,7 +389,14 @@ class Work:
         self._touched(array, indices, size, frame.loops, written, frame.number)
 
     def _touched(
-        self, array: str, indices: tuple[Expr, ...], itemsize: int, loops: Loops, written: bool = False, loop: int | None = None
+        self,
+        array: str,
+        indices: tuple[Expr, ...],
+        itemsize: int,
+        loops: Loops,
+        written: bool = False,
+        loop: int | None = None,
+        past: bool = False,
     ) -> None:
         buffer = self.buffers[array]
         moved = tuple(substitute(i, self.starts) for i in indices)
@@ -383,7 +404,7 @@ class Work:
         whole = buffer.dtype.itemsize * prod(float(max(0, number(n, self.sizes))) for n in buffer.shape)
         jumps = tuple(self.jumps.get(index, 1) for index, _ in loops)
         owner = self._here.number if loop is None else loop
-        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole, jumps, owner))
+        self.accesses.append(Access(array, moved, itemsize, loops, steps, written, whole, jumps, owner, past))
 
     def _step(self, buffer: Buffer, indices: tuple[Expr, ...], index: str) -> int | None:
         """Elements between what consecutive values of an index reach, None where that is not seen."""

@@ -33,7 +33,8 @@ def floor(plan: Plan, cost: Cost, machine: Machine, sizes: Mapping[str, int]) ->
     shared = machine.kind == "gpu"  # a GPU's bandwidths are those of one multiprocessor
     at = next((n for n, level in enumerate(machine.levels) if n and read + written <= level.bytes), last)
     level = machine.levels[at]
-    moving = level.cycles(read, written) / (machine.units if shared or at < last else 1)
+    storing = min(level.cycles(0.0, written), level.cycles(0.0, 0.0, past=written))
+    moving = (level.cycles(read, 0.0) + storing) / (machine.units if shared or at < last else 1)
     units = {unit.name for unit in Unit}
     work = sum(cycles for name, cycles in cost.arithmetic.items() if name in units)
     return Floor(read + written, level.name, moving, work if shared else work / machine.units)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kernel_ir.nodes import Binder, Carry, Expr, IndexRef, Load, Local
-from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Tile, Turn, When
+from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Stream, Tile, Turn, When
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Nodes = tuple[Node, ...]
@@ -49,6 +49,8 @@ def expressions_of(node: Node) -> Iterator[Expr]:
                 yield from (b.lo, b.hi)
         case Turn():
             yield from (*node.indices, node.source, node.rows.lo, node.rows.hi, node.columns.lo, node.columns.hi)
+        case Stream():
+            yield from (*node.indices, node.source, node.along.lo, node.along.hi)
         case Alloc(fill=fill) if fill is not None:
             yield fill
         case _:
@@ -89,7 +91,7 @@ def effects(nodes: Nodes) -> Effects:
                 found.defines.add(name)
             case Accumulator(name=name) | Combine(name=name):
                 found.defines |= {name, f"{name}_at"}
-            case Tile() | Turn():
+            case Tile() | Turn() | Stream():
                 found.stores.add((node.buffer, node.indices))
             case Store():
                 found.stores.add((node.buffer, node.indices))

@@ -17,18 +17,21 @@ from kernel_ir.ops import OPS, Unit
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of memory: bytes that fit (of one core, but the last cache is all cores'; memory holds everything), bytes a cycle that are
-    read and that are written for one core, of memory for all cores together and `alone` for one that nobody disturbs."""
+    read and that are written for one core, of memory for all cores together and `alone` for one that nobody disturbs; of memory `past`,
+    bytes a cycle that are written past the caches."""
 
     name: str
     bytes: int
     bytes_per_cycle: float
     written: float = 0.0
     alone: float = 0.0
+    past: float = 0.0
 
-    def cycles(self, read: float, written: float, alone: bool = False) -> float:
+    def cycles(self, read: float, written: float, past: float = 0.0, alone: bool = False) -> float:
         """Cycles to read and write so many bytes."""
         slower = self.bytes_per_cycle / self.alone if alone and self.alone else 1.0
-        return (read / self.bytes_per_cycle + written / (self.written or self.bytes_per_cycle)) * slower
+        streams = past / self.past if self.past else past / (self.written or self.bytes_per_cycle)
+        return (read / self.bytes_per_cycle + written / (self.written or self.bytes_per_cycle) + streams) * slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,14 @@ def _loaded(path: Path, written: int) -> Machine:
 def _machine(data: dict[str, Any]) -> Machine:
     cycles = {(Unit[unit], dtype): float(value) for dtype, row in data["cycles"].items() for unit, value in row.items()}
     levels = tuple(
-        Level(row["name"], int(row["bytes"]), float(row["bytes_per_cycle"]), float(row.get("written", 0.0)), float(row.get("alone", 0.0)))
+        Level(
+            row["name"],
+            int(row["bytes"]),
+            float(row["bytes_per_cycle"]),
+            float(row.get("written", 0.0)),
+            float(row.get("alone", 0.0)),
+            float(row.get("past", 0.0)),
+        )
         for row in data["levels"]
     )
     extra = {key: float(value) for key, value in data.get("extra", {}).items()}

@@ -23,6 +23,7 @@ from extract.rows import enough, several_rows
 from extract.scatter import scattered
 from extract.share import shared
 from extract.staged import staged
+from extract.stream import far, streamed, wide
 from extract.strides import Orders, Stride, access_cost, stride
 from extract.through import through
 from extract.tile import Shapes, row_blocks, shapes
@@ -111,6 +112,7 @@ def plans(
     flags = frozenset(map(str, fast_math))
     here = machine or load_machine("cpu")
     tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
+    large, long = far(here, sizes or {}), wide(here, sizes or {})
     parts = {what: apart(kernel, what) if every else apart(kernel, what, fitting(kernel, sizes or {})) for what in APART}
     choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
     for laid in tuple(layouts) or (rows_of(kernel),):
@@ -124,7 +126,8 @@ def plans(
                 made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, split_up)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
-    return tuple(found.values())
+    past = (streamed(plan, large, long) for plan in found.values())
+    return (*found.values(), *(plan for plan in past if plan is not None))
 
 
 def plan(

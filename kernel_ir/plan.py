@@ -195,6 +195,19 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """CPU: `buffer[indices] = source` for all of `along`, past the caches: whole lines are written that were not read before.
+
+    Both are neighbours in memory from one value of `along` to the next, and of one storage type.
+    """
+
+    buffer: str
+    indices: tuple[Expr, ...]
+    source: Load
+    along: Binder
+
+
+@dataclass(frozen=True, slots=True)
 class BlockTile:
     """GPU: `buffer[indices] = result` for a rectangle of `rows` by `columns` a block; `result` reads the scalar `total`, which is
     `sum(reduction: left * right)`.
@@ -228,7 +241,24 @@ class BlockTile:
         return self.height // self.each[0], self.width // self.each[1]
 
 
-Node = Let | Accumulator | Combine | Join | Store | Alloc | When | Loop | FoldLoop | Leave | Barrier | Matmul | Tile | Turn | BlockTile
+Node = (
+    Let
+    | Accumulator
+    | Combine
+    | Join
+    | Store
+    | Alloc
+    | When
+    | Loop
+    | FoldLoop
+    | Leave
+    | Barrier
+    | Matmul
+    | Tile
+    | Turn
+    | Stream
+    | BlockTile
+)
 
 
 @dataclass(frozen=True, slots=True)
