@@ -7,6 +7,7 @@ from backends.cuda_grid import GridHead
 from backends.cuda_lines import WARP
 from backends.cuda_prelude import helper_name
 from backends.cuda_reductions import Reductions
+from backends.cuda_rows import row_tile_lines
 from backends.cuda_tile import tile_lines
 from extract.intervals import Ranges, greatest, least, with_binder
 from kernel_ir.dtypes import BOOL, I64, DType
@@ -27,6 +28,7 @@ from kernel_ir.plan import (
     LoopKind,
     Matmul,
     Node,
+    RowTile,
     Store,
     Stream,
     Tile,
@@ -76,8 +78,8 @@ class KernelBody(GridHead, Reductions):
                 self._fold(node)
             case Barrier(scope):
                 self.line("cuda.syncthreads()" if scope == "block" else "cuda.syncwarp()")
-            case BlockTile():
-                shared, lines = tile_lines(node, self.e)
+            case BlockTile() | RowTile():
+                shared, lines = tile_lines(node, self.e) if isinstance(node, BlockTile) else row_tile_lines(node, self.e)
                 self.shared += shared
                 for text in lines:
                     self.line(text)

@@ -222,15 +222,15 @@ def instrumented(text: str) -> str:
     cells: set[str] = set()
     watching = False
     number = 0
-    for line in text.splitlines():
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
         if line.startswith(SHARED):
             line = re.sub(r"\[(\d+) x ", lambda m: f"[{int(m[1]) + _PADDING} x ", line, count=1)
         if line.startswith("define"):
             name = line[line.index("@") + 1 : line.index("(", line.index("@"))].strip('"')
             watching = name == "simt.kernel" or not name.startswith(_OWN)
-            private, cells = set(), set()
+            private, cells = _traced(lines[n:]) if watching else (set(), set())
         if watching:
-            _trace(line, private, cells)
             access = _access(line, private | cells)
             if access is not None:
                 number += 1
@@ -238,6 +238,19 @@ def instrumented(text: str) -> str:
                 continue
         out.append(line)
     return "\n".join(out) + _DECLARATIONS
+
+
+def _traced(lines: list[str]) -> tuple[set[str], set[str]]:
+    """The names of the function that begins with these lines which point into the stack, and the like: a use may stand before them."""
+    private: set[str] = set()
+    cells: set[str] = set()
+    body = lines[: next((n for n, line in enumerate(lines) if line.startswith("}")), len(lines))]
+    known = -1
+    while known < len(private) + len(cells):
+        known = len(private) + len(cells)
+        for line in body:
+            _trace(line, private, cells)
+    return private, cells
 
 
 def _trace(line: str, private: set[str], cells: set[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from extract.fuse import bodies_of, expressions_of
 from kernel_ir.nodes import Expr, IndexRef, Load
-from kernel_ir.plan import Barrier, BlockTile, Join, Launch, Loop, LoopKind, Node, RepeatLaunch, Step, Store
+from kernel_ir.plan import Barrier, BlockTile, Join, Launch, Loop, LoopKind, Node, RepeatLaunch, RowTile, Step, Store
 from kernel_ir.walk import subtrees
 
 
@@ -70,7 +70,7 @@ def _straight(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 
 def _orders(node: Node) -> bool:
     """Whether all threads of a block meet in the node: a join does so through shared memory."""
-    return isinstance(node, Barrier | BlockTile) or (isinstance(node, Join) and node.scope == "block")
+    return isinstance(node, Barrier | BlockTile | RowTile) or (isinstance(node, Join) and node.scope == "block")
 
 
 def _until_barrier(nodes: tuple[Node, ...]) -> list[Node]:

@@ -6,12 +6,43 @@ that read it are far apart and the array is larger than the L2.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from extract.cuda_count import SECTOR
 from extract.cuda_work import Walker
 from extract.cycles import Cost
+from extract.fuse import walk
 from extract.machine import Machine
-from kernel_ir.plan import Launch, Plan
+from extract.rows_cuda import PAD, shared_elements
+from extract.sizes import number
+from kernel_ir.plan import Alloc, BlockTile, Launch, Plan, RowTile
+
+HELD: Final = 45
+"""Registers of a thread besides what its tile keeps: places, counters, what is loaded and not yet used (SASS: 40 to 60)."""
+
+
+def resident_blocks(launch: Launch, machine: Machine) -> float:
+    """Blocks that one multiprocessor has at once: by threads, and by the shared memory and registers of what is seen to take much."""
+    shared = registers = 0
+    for node in walk(launch.body):
+        match node:
+            case Alloc(buffer) if buffer.space == "shared":
+                shared += buffer.dtype.itemsize * number(buffer.shape[0], {})
+            case BlockTile(each=(rows, columns)):
+                shared += node.left.dtype.itemsize * node.depth * (node.height + PAD + node.width)
+                ahead = node.depth * (node.height + node.width) // launch.threads if node.ahead else 0
+                registers = (rows * columns + rows + columns + ahead) * node.left.dtype.itemsize // 4 + HELD
+            case RowTile(each=(rows, terms, columns)):
+                shared += 4 * shared_elements(node)
+                registers = rows * (terms + 3) + max(terms, columns) + (rows * columns if node.across is not None else 0) + HELD
+            case _:
+                pass
+    limits = [machine.extra["blocks"], machine.extra["threads"] // launch.threads]
+    if shared:
+        limits.append(machine.extra["shared_bytes"] // shared)
+    if registers:
+        limits.append(machine.extra["registers"] // (registers * launch.threads))
+    return max(1.0, min(limits))
 
 
 def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
@@ -19,8 +50,9 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     walker = Walker(launch, plan, machine, dict(sizes))
     tally = walker.walk()
     blocks = max(1.0, walker.blocks)
-    resident = max(1.0, min(machine.extra["blocks"], machine.extra["threads"] // launch.threads))
-    busy = min(float(machine.units), blocks)
+    resident = resident_blocks(launch, machine)
+    # A block runs on one multiprocessor: where some have one more than others, these wait.
+    busy = blocks / -(-blocks // machine.units)
     # Threads beyond what hides latency help no more; fewer leave the units waiting for the chain of each.
     waves = max(1.0, blocks / (machine.units * resident))
     l1, l2, memory = machine.levels
@@ -38,5 +70,6 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     overhead = machine.launch_cycles + machine.extra["argument_cycles"] * len(tally.arrays)
     slowest = max(times.values())
     rest = 0.1 * (sum(times.values()) - slowest)
-    per_unit = {name: cycles / busy for name, cycles in tally.units.items()}
+    spread = min(float(machine.units), blocks)
+    per_unit = {name: cycles / spread for name, cycles in tally.units.items()}
     return Cost(slowest + rest + overhead, per_unit, {"L1": moved, "memory": far}, overhead, times)

@@ -6,6 +6,7 @@ from typing import Final
 from extract.cuda_count import BY_CONSTANT, DIVISION, WARP, Count, Frame, Tally
 from extract.fuse import expressions_of, walk
 from extract.machine import Machine
+from extract.rows_cuda_work import count_row_tile
 from extract.sizes import number
 from extract.tile_cuda import near
 from extract.wide_cuda import Place, flat, wide_accesses
@@ -25,6 +26,7 @@ from kernel_ir.plan import (
     LoopKind,
     Node,
     Plan,
+    RowTile,
     Store,
     When,
 )
@@ -149,6 +151,8 @@ class Walker:
                     self._join(node)
                 case BlockTile():
                     self._tile(node)
+                case RowTile():
+                    count_row_tile(self, node)
                 case When():
                     self._nodes(node.body)
                     self._nodes(node.otherwise)

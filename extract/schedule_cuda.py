@@ -16,6 +16,7 @@ from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower_cuda import Team, ThreadLowering
 from extract.names import Names
+from extract.rows_cuda import ROW_SHAPES, RowShape, row_launch
 from extract.scan_cuda import scanned
 from extract.scatter_cuda import privatised
 from extract.sizes import extent_of
@@ -49,8 +50,9 @@ from kernel_ir.walk import free, statements, subtrees
 Share = Literal["point", "warp", "block", "nearest"]
 """Who runs an iteration of the outer loops; nearest: for each group, a warp or a thread, by which reads memory more closely."""
 MAPPINGS: Final[tuple[Share, ...]] = ("nearest", "point", "warp", "block")
-PRODUCTS: Final = ("plain", *SHAPES)
-"""How sums of products run: like any sum, or in tiles of shared memory."""
+PRODUCTS: Final = ("plain", *SHAPES, *ROW_SHAPES)
+"""How sums of products run: like any sum, in tiles of shared memory, or (those inside of reductions) by blocks of rows, in one pass."""
+_SHAPED: Final[dict[str, TileShape | RowShape]] = {**SHAPES, **ROW_SHAPES}
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "equal", "none")
 THREADS: Final[dict[Literal["point", "warp"], int]] = {"point": 256, "warp": 128}
 _TEAMS: Final[dict[Share, Team | None]] = {"point": None, "warp": "warp", "block": "block"}
@@ -62,6 +64,7 @@ _WORDS: Final = """
     aligned first np other part pieces place point points rest row seen swapped found thread types value
     first_row first_column row_part column_part start term item totals left right u v uint16 uint32 uint64 uint8 warp wide
     at halves left_next right_next wide_load wide_store word
+    first_term gathered last_row last_term part_end row_base row_inside row_next row_scale row_top row_wrong whole_end
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
@@ -83,10 +86,10 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
 
     for fusion in FUSIONS:
         found = grouping(kernel, fusion)
-        choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in SHAPES)]
+        choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in PRODUCTS[1:])]
         for mapping, products in choices:
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
-            plan = _plan(kernel, kernel, found, target, mapping, SHAPES.get(products), sizes, schedule, layouts)
+            plan = _plan(kernel, kernel, found, target, mapping, _SHAPED.get(products), sizes, schedule, layouts)
             offer(plan)
             if products == "plain":
                 for width in (2, 4, 8):
@@ -145,7 +148,7 @@ def _plan(
     found: Grouping,
     target: str,
     mapping: Share,
-    shape: TileShape | None,
+    shape: TileShape | RowShape | None,
     sizes: Mapping[str, int],
     schedule: tuple[tuple[str, str], ...],
     layouts: Layouts = (),
@@ -170,7 +173,7 @@ class _Builder:
         kernel: Kernel,
         found: Grouping,
         mapping: Share,
-        shape: TileShape | None,
+        shape: TileShape | RowShape | None,
         sizes: Mapping[str, int],
         orders: Mapping[str, tuple[int, ...]],
     ) -> None:
@@ -186,6 +189,8 @@ class _Builder:
             for s in statements(kernel.body)
             if s.op != "=" and self.arrays[s.target].dtype not in ATOMIC
         }
+        self.gone: set[str] = set()
+        """Temporaries that the launches made so far do without."""
         self.scalars = frozenset[str]()
         for one in found.work:
             self._classify(one)
@@ -209,7 +214,7 @@ class _Builder:
         """Every array: the caller's, then the temporaries that outlive an iteration."""
         arguments = [self._buffer(p, "argument") for p in self.kernel.params if p.type.rank or p.inout]
         outputs = [self._buffer(p, "output") for p in self.kernel.outputs]
-        temps = [self._buffer(p, "global") for p in self.temps if p.name not in self.scalars]
+        temps = [self._buffer(p, "global") for p in self.temps if p.name not in self.scalars | self.gone]
         wide = [self._buffer(Param(_work(name), t), "global") for name, t in self.wide.items()]
         return (*arguments, *outputs, *temps, *wide)
 
@@ -272,9 +277,15 @@ class _Builder:
         team = self._team(group)
         name = group.members[-1].stmt.target
         names = self._names(group.outer)
-        tile = None if self.shape is None else tiled(group, self.shape, names)
-        if tile is not None and self.shape is not None:
-            return Launch(name, tile, self.shape.threads)
+        if isinstance(self.shape, RowShape):
+            made = row_launch(name, group, self.shape, names, self.arrays)
+            if made is not None:
+                self.gone |= set(group.locals)
+                return made
+        shape = self.shape.others if isinstance(self.shape, RowShape) else self.shape
+        tile = None if shape is None else tiled(group, shape, names)
+        if tile is not None and shape is not None:
+            return Launch(name, tile, shape.threads)
         lowering = ThreadLowering(group, self.scalars, names, team, self._extent)
         parallel, serial = _split(group.outer)
         nodes = lowering.nodes()

@@ -241,6 +241,57 @@ class BlockTile:
         return self.height // self.each[0], self.width // self.each[1]
 
 
+@dataclass(frozen=True, slots=True)
+class RowSum:
+    """A reduction over a row tile's terms: `name` (one a row, or one a row and column) becomes sum, max or min of `value` over all terms,
+    or of expsum, the sum of exp(exponent - its maximum) * value."""
+
+    name: str
+    kind: ReduceKind
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class RowTile:
+    """GPU: `results` for a block of `rows`, which read reductions over `terms`, in one pass over them; the terms read the scalar
+    `total`, which is `sum(reduction: left * right)` for a row and a term. Attention is one: two products of matrices, and between them
+    a running maximum.
+
+    `left` reads no term, `right` no row. `sums` are one a row; `across`, if any, is one a row and column, and its terms are its value,
+    which reads no column, times `factor`, which reads no row. `exponent` is what all expsums have in common. Each step takes `width`
+    terms: their operands are staged in shared memory, `depth` of the `reduction` at a time (all of `left` once, if `kept`), the totals
+    are made in registers, what `across` multiplies goes through shared memory to the threads of the same rows, and `span` columns are
+    summed in registers. Terms start and end no earlier for a later row. `each`: rows, terms and columns of a thread. `row_block` and
+    `column_block` are the indices of the loops around, which number the rectangles of `height` by `span`.
+    """
+
+    results: tuple[Store, ...]
+    total: str
+    left: Expr
+    right: Expr
+    exponent: Expr | None
+    sums: tuple[RowSum, ...]
+    across: RowSum | None
+    factor: Expr | None
+    rows: Binder
+    terms: Binder
+    columns: Binder | None
+    reduction: Binder
+    row_block: str
+    column_block: str
+    height: int
+    width: int
+    span: int
+    depth: int
+    each: tuple[int, int, int]
+    kept: bool = False
+
+    @property
+    def threads(self) -> tuple[int, int]:
+        """Threads of a block along the rows, and along terms and columns: those of one row are of one warp."""
+        return self.height // self.each[0], self.width // self.each[1]
+
+
 Node = (
     Let
     | Accumulator
@@ -258,6 +309,7 @@ Node = (
     | Turn
     | Stream
     | BlockTile
+    | RowTile
 )
 
 

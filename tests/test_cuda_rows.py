@@ -1,0 +1,173 @@
+"""Reductions over contractions by blocks of rows, in one pass (attention): found, chosen by cost, right at odd sizes, within registers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kernel_ir as kir
+from extract.fuse import walk
+from extract.rows_cuda import ROW_SHAPES, shared_elements
+from extract.schedule_cuda import cuda_plans
+from kernel_ir.evaluate import evaluate
+from kernel_ir.nodes import Kernel
+from kernel_ir.plan import Launch, Plan, RowTile
+
+KERNELS = Path(__file__).parent.parent / "examples" / "kernels" / "contractions.kir"
+FLAGS = "reassoc,contract,arcp,afn,nsz"
+SIZES = {"B": 1, "H": 8, "M": 1024, "N": 1024, "K": 64, "D": 64}
+ATTENTION = """
+kernel attention(q: f32[H, M, K], k: f32[H, N, K], v: f32[H, N, D], scale: f32) -> (o: f32[H, M, D], l: f32[H, M]) where N >= 1 {
+  s[h, i, j] = scale * sum(c: q[h, i, c] * k[h, j, c])
+  z[h, i] = expsum(j: s[h, i, j], 1.0)
+  o[h, i, d] = expsum(j: s[h, i, j], v[h, j, d]) / z[h, i]
+  l[h, i] = log(z[h, i]) + max(j: s[h, i, j])
+}
+"""
+CAUSAL = """
+kernel causal(q: f32[N, K], k: f32[K, N], v: f32[N, D]) -> (o: f32[N, D]) {
+  o[i, d] = expsum(j in 0..i+1: sum(c: q[i, c] * k[c, j]), v[j, d]) / expsum(j in 0..i+1: sum(c: q[i, c] * k[c, j]), 1.0)
+}
+"""
+LINEAR = """
+kernel linear(a: f32[M, K], b: f16[N, K], c: f16[N, D]) -> (y: f32[M, D], least: f32[M]) {
+  s[i, j] = sum(k: a[i, k] * f32(b[j, k]))
+  y[i, d] = sum(j: max(s[i, j], 0.0) ** 2 * f32(c[j, d]))
+  least[i] = min(j: s[i, j])
+}
+"""
+needs_cuda = pytest.mark.skipif(find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+
+
+def kernel_of(text: str) -> Kernel:
+    (kernel,) = kir.parse(text).values()
+    return kernel
+
+
+def tile_of(plan: Plan) -> RowTile | None:
+    nodes = (n for step in plan.steps if isinstance(step, Launch) for n in walk(step.body))
+    return next((n for n in nodes if isinstance(n, RowTile)), None)
+
+
+@cache
+def by_rows(text: str, products: str) -> Plan:
+    kernel = kernel_of(text)
+    found = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))
+    return next(p for p in found if ("products", products) in p.schedule)
+
+
+def test_attention_is_chosen_by_cost_and_its_schedule_parses_back() -> None:
+    for name in ("attention", "causal_attention"):
+        kernel = kir.parse_file(KERNELS)[name]
+        sizes = {n: s for n, s in SIZES.items() if n in kernel.sizes}
+        result = kir.optimize(kernel, target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, check=False)
+        assert tile_of(result.plan) is not None
+        assert result.cycles * 1.5 < result.baseline_cycles
+        assert [b.name for b in result.plan.buffers if b.space == "global"] == []  # no scores in memory
+        module = kir.parse(result.record)
+        again = kir.optimize(module[name], target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, schedule=module.schedule(name, "cuda:sm_80"))
+        assert again.plan.steps == result.plan.steps
+
+
+def test_without_a_licence_the_three_passes_stay() -> None:
+    kernel = kir.parse_file(KERNELS)["attention"]
+    result = kir.optimize(kernel, target="cuda:sm_80", sizes=SIZES, check=False)
+    tile = tile_of(result.plan)
+    assert tile is None or tile.exponent is None
+
+
+def test_shapes_fit_in_shared_memory_and_share_rows_within_a_warp() -> None:
+    for shape in ROW_SHAPES:
+        tile = tile_of(by_rows(ATTENTION, shape))
+        assert tile is not None
+        assert shared_elements(tile) * 4 <= 48 * 1024
+        assert 32 % tile.threads[1] == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What a row without terms has is never read.
+        "kernel k(q: f32[N, K], b: f32[N, K], v: f32[N, D]) -> (o: f32[N, D])"
+        " { o[i, d] = expsum(j in 0..i: sum(c: q[i - 1, c] * b[j, c]) if i > 0 else 0.0, v[j, d]) }",
+        # A second product regroups what is multiplied, which is not licensed here.
+        "kernel k(q: f32[M, K], b: f32[N, K], v: f32[N, D], w: f32[D]) -> (o: f32[M, D])"
+        " { o[i, d] = sum(j: sum(c: q[i, c] * b[j, c]) * v[j, d] * w[d]) }",
+        # Ranges that start later for later rows are not looked through.
+        "kernel k(q: f32[N, K], b: f32[N, K], v: f32[N, D]) -> (o: f32[N, D])"
+        " { o[i, d] = sum(j in max(0, i - 3)..i + 1: sum(c: q[i, c] * b[j, c]) * v[j, d]) }",
+    ],
+)
+def test_what_is_not_proved_is_left_alone(text: str) -> None:
+    kernel = kernel_of(text)
+    assert all(tile_of(p) is None for p in cuda_plans(kernel, "cuda:sm_80", dict.fromkeys(kernel.sizes, 64)))
+
+
+def inputs(kernel: Kernel, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shapes = {p.name: tuple(sizes[n.name] for n in p.type.shape if hasattr(n, "name")) for p in kernel.params}  # pyright: ignore
+    types = {p.name: np.float16 if p.type.dtype.name == "f16" else np.float32 for p in kernel.params}
+    return {n: types[n](rng.standard_normal(shape)) if shape else np.float32(0.3) for n, shape in shapes.items()}
+
+
+@cache
+def compiled(text: str, products: str, flags: frozenset[str]) -> Any:
+    from backends.cuda import CudaOnCpu
+
+    return CudaOnCpu(replace(by_rows(text, products), fast_math=flags))
+
+
+def agree(text: str, products: str, sizes: Mapping[str, int], values: Mapping[str, Any], flags: frozenset[str], seed: int) -> None:
+    kernel = kernel_of(text)
+    run = compiled(text, products, flags)
+    run.seed = seed
+    found = run(*values.values(), **{n: s for n, s in sizes.items() if n in run.__signature__.parameters})
+    expected = evaluate(kernel, dict(values), sizes)
+    for output, got in zip(kernel.outputs, found if len(kernel.outputs) > 1 else (found,), strict=True):
+        wanted = expected[output.name]
+        greatest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max(initial=1.0)
+        np.testing.assert_allclose(got, wanted, rtol=3e-5, atol=3e-6 * greatest, equal_nan=True)
+
+
+CONTRACT = frozenset({"contract"})
+CASES = [
+    (ATTENTION, "rows64", CONTRACT, ({"H": 2, "M": 70, "N": 37, "K": 64, "D": 64}, {"H": 1, "M": 65, "N": 33, "K": 80, "D": 80})),
+    (CAUSAL, "rows32", CONTRACT, ({"N": 67, "K": 5, "D": 70}, {"N": 1, "K": 65, "D": 1}, {"N": 0, "K": 3, "D": 2})),
+    (LINEAR, "rows64x128", frozenset[str](), ({"M": 66, "N": 65, "K": 33, "D": 130}, {"M": 3, "N": 0, "K": 2, "D": 2})),
+]
+
+
+@needs_cuda
+@pytest.mark.parametrize(("text", "products", "flags", "sizes"), CASES, ids=["attention", "causal", "linear"])
+def test_blocks_of_rows_are_right_at_odd_sizes(text: str, products: str, flags: frozenset[str], sizes: tuple[dict[str, int], ...]) -> None:
+    for seed, one in enumerate(sizes):
+        agree(text, products, one, inputs(kernel_of(text), one), flags, seed)
+
+
+@needs_cuda
+def test_no_number_of_another_row_gets_in() -> None:
+    sizes = {"N": 67, "K": 5, "D": 70}
+    values = inputs(kernel_of(CAUSAL), sizes)
+    values["v"][40:] = np.inf  # beyond what the first rows read
+    values["v"][66, 3] = np.nan
+    values["k"][:, 0] = -np.inf  # exponents of -inf and inf, and NaN
+    agree(CAUSAL, "rows32", sizes, values, CONTRACT, 3)
+    values["k"][:, 0] = 0.0
+    values["q"][20] = np.nan
+    agree(CAUSAL, "rows32", sizes, values, CONTRACT, 4)
+
+
+@needs_cuda
+@pytest.mark.parametrize(("text", "products", "registers"), [(CAUSAL, "rows64", 128), (ATTENTION, "rows64x128", 168)])
+def test_what_is_summed_stays_in_registers(text: str, products: str, registers: int) -> None:
+    from backends.cuda import build
+
+    plan = replace(by_rows(text, products), fast_math=CONTRACT)
+    for cubin in build(plan, "cuda:sm_80").cubins().values():
+        assert (cubin.stack, cubin.spill_stores, cubin.spill_loads) == (0, 0, 0)
+        assert cubin.registers <= registers
