@@ -131,11 +131,7 @@ _EXP_F32 = (
     + _horner("r", _EXP32, "f32")
     + _f32(
         """    p = fmadd(p * r, r, r) + {1.0}
-    whole = int32(bits_of_f32(shifted) - int32(1262485504))
-    half = int32(whole >> int32(1))
-    # 2**whole in two factors: results may be subnormal, or reach past 2**127 on the way
-    p = p * f32_of_bits(int32(int32(half + int32(127)) << int32(23)))
-    return p * f32_of_bits(int32(int32(int32(whole - half) + int32(127)) << int32(23)))
+    return times_two_to(p, int32(bits_of_f32(shifted) - int32(1262485504)))
 """
     )
 )
@@ -151,12 +147,32 @@ _EXP_F64 = (
 """
     + _horner("r", _EXP64, "f64")
     + """    p = fmadd(p * r, r, r) + 1.0
-    whole = bits_of_f64(shifted) - 4843621399236968448
-    half = whole >> 1
-    p = p * f64_of_bits((half + 1023) << 52)
-    return p * f64_of_bits((whole - half + 1023) << 52)
+    return times_two_to(p, bits_of_f64(shifted) - 4843621399236968448)
 """
 )
+_TIMES_TWO_TO: Final = '''@intrinsic
+def times_two_to(context, a, n):
+    """a * 2**n, rounded once, for n that exponents of a's type reach in two steps."""
+
+    def generate(context, builder, signature, args):
+        from llvmlite.binding import llvm_version_info
+
+        value, n = args
+        kind, word = value.type, n.type
+        digits, bias = {32: (23, 127), 64: (52, 1023)}[word.width]
+        if llvm_version_info[0] >= 22 and "+avx512vl" in context.codegen().magic_tuple()[2]:  # one instruction
+            name, exponent = {32: "llvm.ldexp.f32.i32", 64: "llvm.ldexp.f64.i32"}[word.width], ir.IntType(32)
+            n = n if word == exponent else builder.trunc(n, exponent)
+            function = ir.FunctionType(kind, [kind, exponent])
+            return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, function, name), [value, n])
+        half = builder.ashr(n, ir.Constant(word, 1))
+        for part in (half, builder.sub(n, half)):  # the result may be subnormal, or the way to it past the largest power
+            biased = builder.add(part, ir.Constant(word, bias))
+            value = builder.fmul(value, builder.bitcast(builder.shl(biased, ir.Constant(word, digits)), kind))
+        return value
+
+    return a(a, n), generate
+'''
 _LOG_F32 = (
     EXACT
     + _f32(
@@ -373,8 +389,9 @@ HELPERS: Final[dict[str, Helper]] = (
         "shl_i64": Helper(EXACT + "def shl_i64(a, n):\n    return a << n if 0 <= n < 64 else 0\n"),
         "shr_i32": Helper(EXACT + "def shr_i32(a, n):\n    return int32(a >> (n if 0 <= n < 32 else 31))\n"),
         "shr_i64": Helper(EXACT + "def shr_i64(a, n):\n    return a >> (n if 0 <= n < 64 else 63)\n"),
-        "exp_f32": Helper(_EXP_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
-        "exp_f64": Helper(_EXP_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
+        "times_two_to": Helper(_TIMES_TWO_TO),
+        "exp_f32": Helper(_EXP_F32, ("fmadd", "bits_of_f32", "times_two_to")),
+        "exp_f64": Helper(_EXP_F64, ("fmadd", "bits_of_f64", "times_two_to")),
         "log_f32": Helper(_LOG_F32, ("fmadd", "bits_of_f32", "f32_of_bits")),
         "log_f64": Helper(_LOG_F64, ("fmadd", "bits_of_f64", "f64_of_bits")),
         "erf_f32": Helper(_ERF_F32, ("fmadd", "exp_f32")),
