@@ -1,5 +1,6 @@
 """Turns the nodes inside a launch into statements of its numba function."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from backends.cpu_expr import Expressions, constant, numba_type
@@ -40,7 +41,8 @@ class Printer:
 class Body:
     """Prints plan nodes as statements."""
 
-    def __init__(self, e: Expressions, printer: Printer, flags: frozenset[str], private: frozenset[str]) -> None:
+    def __init__(self, e: Expressions, printer: Printer, flags: frozenset[str], private: Mapping[str, int]) -> None:
+        """`private`: how many copies a thread has of what it adds to."""
         self.e = e
         self.printer = printer
         self.flags = flags
@@ -142,7 +144,9 @@ class Body:
         buffer = e.buffers[node.buffer]
         if node.atomic:
             kept = held(buffer.dtype)
-            there = f"{node.buffer}[part, {e.subscript(node.buffer, node.indices)}]"
+            count = self.private[node.buffer]
+            copy = "part" if count == 1 else f"{count} * part" if node.way == 0 else f"{count} * part + {node.way}"
+            there = f"{node.buffer}[{copy}, {e.subscript(node.buffer, node.indices)}]"
             self.printer.line(f"{there} = {self._joined(there, str(node.kind), node.value, kept)}")
             return
         place = e.element(node.buffer, node.indices)

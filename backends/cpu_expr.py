@@ -123,6 +123,9 @@ class Expressions:
             case "select":
                 c, a, b = (self.inner(x) for x in args)
                 return f"({a} if {c} else {b})"
+            case "and" if (inside := _within(e)) is not None:
+                x, extent = inside
+                return f"(uint64({self.text(x)}) < uint64({self.text(extent)}))"
             case "and" | "or":
                 plain = not any(isinstance(x, Load) for x in subtrees(args[1]))  # without a guarded load, no branch
                 word = {"and": "&", "or": "|"}[op] if plain else op
@@ -224,6 +227,16 @@ class Expressions:
 def constant(e: Const) -> str:
     """A constant of exactly its type."""
     return constant_text(e.value, e.dtype)
+
+
+def _within(e: Call) -> tuple[Expr, SizeRef] | None:
+    """What a condition on data holds to be at least 0 and less than a size: of unsigned numbers, one comparison."""
+    match e.args:
+        case (Call("le", (Const(0), x)), Call("lt", (y, SizeRef() as extent))) if x.dtype.is_int and not isinstance(x, IndexRef):
+            wide = Call("i64", (x,), I64)
+            return (y, extent) if y in (x, wide) and y.dtype == I64 else None
+        case _:
+            return None
 
 
 def constant_text(value: bool | int | float, dtype: DType) -> str:

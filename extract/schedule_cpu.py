@@ -20,7 +20,7 @@ from extract.pack import packed, turns
 from extract.reductions import is_written_out, reads_nearer, scans_over
 from extract.relaid import relaid
 from extract.rows import enough, several_rows
-from extract.scatter import scattered
+from extract.scatter import Ways, scattered, ways
 from extract.share import shared
 from extract.staged import staged
 from extract.stream import far, streamed, wide
@@ -89,6 +89,7 @@ class Context:
     constant: frozenset[str]
     shapes: Shapes
     enough: Callable[[Binder], bool]
+    ways: Ways
     stages: bool = True
     cut: bool = False
     """Whether a long loop was cut into stages: then the plan that does not is another one."""
@@ -111,7 +112,7 @@ def plans(
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
     here = machine or load_machine("cpu")
-    tiles, many = shapes(here, sizes or {}), enough(here, sizes or {})
+    tiles, many, copies = shapes(here, sizes or {}), enough(here, sizes or {}), ways(here, sizes or {})
     large, long = far(here, sizes or {}), wide(here, sizes or {})
     parts = {what: apart(kernel, what) if every else apart(kernel, what, fitting(kernel, sizes or {})) for what in APART}
     choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
@@ -119,11 +120,11 @@ def plans(
         for one in choices:
             choice = replace(one, layouts=laid)
             split_up = parts[choice.apart] if choice.apart else None
-            made, cut = _planned(kernel, choice, flags, tiles, many, split_up)
+            made, cut = _planned(kernel, choice, flags, tiles, many, copies, split_up)
             if made is not None:
                 found.setdefault((made.buffers, made.steps), made)
             if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, split_up)
+                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, copies, split_up)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
     past = (streamed(plan, large, long) for plan in found.values())
@@ -136,11 +137,18 @@ def plan(
     """The plan of one choice (on the machine called "cpu"); None where it cannot be made for the layouts."""
     here = machine or load_machine("cpu")
     parts = apart(kernel, choice.apart) if choice.apart else None
-    return _planned(kernel, choice, fast_math, shapes(here, sizes or {}), enough(here, sizes or {}), parts)[0]
+    tiles, many, copies = shapes(here, sizes or {}), enough(here, sizes or {}), ways(here, sizes or {})
+    return _planned(kernel, choice, fast_math, tiles, many, copies, parts)[0]
 
 
 def _planned(
-    kernel: Kernel, choice: Choice, fast_math: frozenset[str], tiles: Shapes, many: Callable[[Binder], bool], parts: Apart | None
+    kernel: Kernel,
+    choice: Choice,
+    fast_math: frozenset[str],
+    tiles: Shapes,
+    many: Callable[[Binder], bool],
+    copies: Ways,
+    parts: Apart | None,
 ) -> tuple[Plan | None, bool]:
     """The plan of one choice, if there is one, and whether it cuts a loop into stages; `parts`: the kernel as the choice takes it apart."""
     grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
@@ -154,7 +162,9 @@ def _planned(
     orders |= {p.name: laid[p.name].order for p in grouped.temps if p.name in laid}
     taken = {*kernel.arrays, *kernel.sizes, *(p.name for p in grouped.temps), "parts", "part", kernel.name}
     arrays = {**kernel.arrays, **{p.name: p.type for p in grouped.temps}}
-    context = Context(kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, many, choice.stages)
+    context = Context(
+        kernel, arrays, Names(taken), orders, choice.library, choice.pack, _unwritten(kernel), tiles, many, copies, choice.stages
+    )
     context.buffers += [_argument(p, "argument", orders) for p in kernel.params]
     context.buffers += [_argument(p, "output", orders) for p in kernel.outputs]
     local = local_arrays(grouped.work)
@@ -214,7 +224,7 @@ def _steps(grouped: Grouping, context: Context) -> tuple[Step, ...]:
 def _launches(group: Group, context: Context) -> list[Launch]:
     name = context.names.fresh(f"{context.kernel.name}_{group.members[-1].stmt.target}")
     if group.accumulates:
-        return [scattered(name, group, context.arrays, context.names, context.orders)]
+        return [scattered(name, group, context.arrays, context.names, context.orders, context.ways)]
     if context.library:
         made = product(group, context.arrays, context.orders)
         if made is not None:

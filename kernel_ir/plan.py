@@ -80,13 +80,19 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`buffer[indices] = value`, or, with a kind, joined to what is there (`atomic` where iterations can collide)."""
+    """`buffer[indices] = value`, or, with a kind, joined to what is there (`atomic` where iterations can collide).
+
+    CPU: of a thread's private copies of an atomic store's target, `way` says which; `spare`: the copies have a place behind the last
+    index of the slowest dimension, for terms that go nowhere.
+    """
 
     buffer: str
     indices: tuple[Expr, ...]
     value: Expr
     kind: ReduceKind | None = None
     atomic: bool = False
+    way: int = 0
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
