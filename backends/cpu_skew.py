@@ -1,8 +1,9 @@
 """Turns two sweeps over the same rows, done again and again, into functions that do several sweeps in one pass over memory.
 
-A thread takes a row through the next sweep as soon as the sweep before has done that row's neighbours: rows of sweep s lag s * reach rows
-behind, and stay in its cache until all sweeps of a pass have used them. Next to another thread's rows, each sweep stops `reach` rows
-earlier than the one before; what is left between two threads widens by as much from sweep to sweep, and is done afterwards:
+A thread takes some rows through the next sweep as soon as the sweep before has done those rows' neighbours: sweep s lags s * reach rows
+behind, and its rows stay in the thread's cache until all sweeps of a pass have used them. Next to another thread's rows, each sweep stops
+`reach` rows earlier than the one before; what is left between two threads widens by as much from sweep to sweep, and is done afterwards,
+by one thread: rows there need each other alone.
 
     sweep 3   ·  ·  ■  ■  ■  ·  ·  ·  ■  ■  ■  ·  ·          ■ in the pass    · afterwards, between two threads
     sweep 2   ·  ■  ■  ■  ■  ■  ·  ■  ■  ■  ■  ■  ·
@@ -24,51 +25,48 @@ WORTH: Final = 32
 """Rows of a pass, at least, for each row that is done afterwards in the last of its sweeps: then few threads wait long for others."""
 
 
-def skewed_text(both: Sweeps, taken: tuple[Sequence[str], Sequence[str]], rows: str, work: str, serial_below: int) -> str:
+def skewed_text(both: Sweeps, taken: tuple[Sequence[str], Sequence[str]], rows: str, work: str, serial_below: int, at_once: int) -> str:
     """The functions `<first>_<second>` (which takes the number of sweeps, an even one), `…_part` and `…_edges`.
 
-    `taken`: the names that the rows of each take; `rows`: the number of rows, `work`: of points.
+    `taken`: the names that the rows of each take; `rows`: the number of rows, `work`: of points; `at_once`: rows that a call should have.
     """
     name, reach = f"{both.first.name}_{both.second.name}", both.reach
     every = list(dict.fromkeys(x for names in taken for x in names))
     one, two = (", ".join(["", *names]) for names in taken)
-    given = ", ".join(["part", "parts", "sweeps", *every])
+    arrays = ", ".join(every)
     theirs = ", ".join(["int64(part)", "parts", "some", *every])
     held = " + ".join(f"{array}.nbytes" for array in sorted(both.written))
-    share = f"first, last = part * ({rows}) // parts, (part + 1) * ({rows}) // parts"
     return f"""@njit(error_model="numpy", cache=CACHE)
-def {name}_part({given}):
+def {name}_part(part, parts, sweeps, {arrays}):
     # each sweep stays {reach} rows behind the one before: one pass over memory for all
-    {share}
+    first, last = part * ({rows}) // parts, (part + 1) * ({rows}) // parts
     low = {reach} if part > 0 else 0
     high = {reach} if part < parts - 1 else 0
-    for lead in range(first, last + {reach} * (sweeps - 1)):
+    for lead in range(first, last + {reach} * (sweeps - 1){f", {at_once}" if at_once > 1 else ""}):
         for sweep in range(sweeps):
             at = lead - {reach} * sweep
-            if at < first + low * sweep or at >= last - high * sweep:
+            begin, end = max(at, first + low * sweep), min(at + {at_once}, last - high * sweep)
+            if begin >= end:
                 continue
             if sweep % 2 == 0:
-                {both.first.name}_rows(at, at + 1{one})
+                {both.first.name}_rows(begin, end{one})
             else:
-                {both.second.name}_rows(at, at + 1{two})
+                {both.second.name}_rows(begin, end{two})
 
 
 @njit(error_model="numpy", cache=CACHE)
-def {name}_edges(part, parts, sweep, {", ".join(every)}):
-    # rows that need those of another thread
-    {share}
-    low = {reach} * sweep if part > 0 else 0
-    high = {reach} * sweep if part < parts - 1 else 0
-    if sweep % 2 == 0:
-        {both.first.name}_rows(first, first + low{one})
-        {both.first.name}_rows(last - high, last{one})
-    else:
-        {both.second.name}_rows(first, first + low{two})
-        {both.second.name}_rows(last - high, last{two})
+def {name}_edges(part, parts, sweeps, {arrays}):
+    # rows that need those of the next thread, and the other way round
+    last = (part + 1) * ({rows}) // parts
+    for sweep in range(1, sweeps):
+        if sweep % 2 == 0:
+            {both.first.name}_rows(last - {reach} * sweep, last + {reach} * sweep{one})
+        else:
+            {both.second.name}_rows(last - {reach} * sweep, last + {reach} * sweep{two})
 
 
 @njit(parallel=True, error_model="numpy", cache=CACHE)
-def {name}({", ".join(["parts", "sweeps", *every])}):
+def {name}(parts, sweeps, {arrays}):
     if {work} < {serial_below}:
         parts = 1
     parts = max(1, min(parts, ({rows}) // {4 * reach}))
@@ -83,8 +81,10 @@ def {name}({", ".join(["parts", "sweeps", *every])}):
         else:
             for part in prange(parts):
                 {name}_part({theirs})
-            for sweep in range(1, some):
-                for part in prange(parts):
-                    {name}_edges(int64(part), parts, sweep, {", ".join(every)})
+            if parts == 2:
+                {name}_edges({theirs.replace("part", "0", 1)})
+            else:
+                for part in prange(parts - 1):
+                    {name}_edges({theirs})
         sweeps -= some
 """

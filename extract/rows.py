@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from extract.blocks import cut
-from extract.fuse import Nodes, walk
+from extract.fuse import Nodes, expressions_of, walk
 from extract.machine import Machine
 from extract.names import Names
 from extract.sizes import number
@@ -45,6 +45,39 @@ def several_rows(outer: tuple[Binder, ...], nodes: Nodes, names: Names, orders: 
         Loop(row.index, inner.lo, Local(end, I64), LoopKind.SERIAL, _together(nodes, row.index, names), step=ROWS),
         Loop(row.index, Local(end, I64), inner.hi, LoopKind.SERIAL, nodes),
     )
+
+
+def neighbouring_rows(nodes: Nodes, row: str, names: Names) -> Nodes | None:
+    """What a loop whose turns are independent does for ROWS rows at once, where a row reads what the next one reads too, as a stencil does:
+    that is then loaded once. None where no row does."""
+    reads: dict[tuple[str, tuple[Expr, ...]], set[Expr]] = {}
+    for node in walk(nodes):
+        for x in (y for top in expressions_of(node) for y in subtrees(top) if isinstance(y, Load)):
+            moving = [i for i in x.indices if row in free(i)]
+            if len(moving) == 1:
+                rest = tuple(IndexRef("·") if i is moving[0] else i for i in x.indices)
+                reads.setdefault((x.array, rest), set()).add(moving[0])
+    shared = any(len(places) > 1 for places in reads.values())
+    if not shared:
+        return None
+    nodes = _values_first(nodes, names)
+    return _together(nodes, row, names) if _independent(nodes, row) else None
+
+
+def _values_first(nodes: Nodes, names: Names) -> Nodes:
+    """The nodes as one thread runs them, each value named before it is stored: all rows' values are computed before the first is stored."""
+    out: list[Node] = []
+    for node in nodes:
+        match node:
+            case Loop():
+                kind = LoopKind.SERIAL if node.kind is LoopKind.PARALLEL else node.kind
+                out.append(replace(node, kind=kind, body=_values_first(node.body, names)))
+            case Store(kind=None):
+                name = names.fresh("value")
+                out += [Let(name, node.value), replace(node, value=Local(name, node.value.dtype))]
+            case _:
+                out.append(node)
+    return tuple(out)
 
 
 def _independent(nodes: Nodes, row: str) -> bool:

@@ -22,6 +22,12 @@ IN_PLACE = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where
     a[i, j] = a[i, j] - 0.5 * (b[i + 1, j] - b[i, j]) for i in 1..N-1, j in 0..M
   }
 }"""
+CUBE = """kernel k(inout a: f64[N, M, L], inout b: f64[N, M, L], steps: i64) where N >= 3, M >= 3 {
+  repeat steps {
+    b[i, j, l] = a[i - 1, j, l] - 0.5 * a[i, j + 1, l] + a[i + 1, j, l] for i in 1..N-1, j in 1..M-1, l in 0..L
+    a[i, j, l] = b[i, j - 1, l] - 0.5 * b[i - 1, j, l] + b[i, j, l] for i in 1..N-1, j in 1..M-1, l in 0..L
+  }
+}"""
 ONE_ROW = """kernel k(inout a: f64[N], inout b: f64[N], steps: i64) where N >= 2 {
   repeat steps {
     b[i] = a[i - 1] + a[i + 1] for i in 1..N-1
@@ -47,21 +53,28 @@ def in_place(a: Any, b: Any) -> None:
     a[1:-1] -= 0.5 * (b[2:] - b[1:-1])
 
 
-@pytest.mark.parametrize(("text", "step"), [(FAR, far), (IN_PLACE, in_place)], ids=["far", "in place"])
+def cube(a: Any, b: Any) -> None:
+    b[1:-1, 1:-1] = a[:-2, 1:-1] - 0.5 * a[1:-1, 2:] + a[2:, 1:-1]
+    a[1:-1, 1:-1] = b[1:-1, :-2] - 0.5 * b[:-2, 1:-1] + b[1:-1, 1:-1]
+
+
+@pytest.mark.parametrize(("text", "step"), [(FAR, far), (IN_PLACE, in_place), (CUBE, cube)], ids=["far", "in place", "cube"])
 def test_any_number_of_rows_threads_and_sweeps(text: str, step: Any) -> None:
     source = cpu_source(plans(kir.parse(text)["k"])[0])
     module: Any = load(source, "k").module
     passes = next(getattr(module, name) for name in dir(module) if f"{name}_edges" in dir(module))
     rng = np.random.default_rng(0)
-    for rows in (5, 6, 7, 12, 23, 67, 131, 300):
+    assert "for i in range(whole," in source  # several rows at once
+    for rows in (5, 12, 67) if text is CUBE else (5, 6, 7, 12, 23, 67, 131, 300):
         for columns in (1, 1200):  # one thread for little work
+            shape = (rows, 5, min(columns, 300)) if text is CUBE else (rows, columns)
             for parts in (1, 2, 3, 7):
                 for steps in (0, 1, 3, 6):
-                    a, b = rng.standard_normal((2, rows, columns))
+                    a, b = rng.standard_normal((2, *shape))
                     wanted = a.copy(), b.copy()
                     for _ in range(steps):
                         step(*wanted)
-                    passes(parts, 2 * steps, a, b, rows, columns)
+                    passes(parts, 2 * steps, a, b, *shape)
                     assert np.array_equal(a, wanted[0]) and np.array_equal(b, wanted[1]), (rows, columns, parts, steps)
 
 
