@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 import kernel_ir as kir
 from backends.cuda_lines import grid_of
+from extract.fuse import walk
 from extract.schedule_cuda import cuda_plans
 from kernel_ir.nodes import Kernel, SizeRef
-from kernel_ir.plan import Launch, LoopKind, Plan, RepeatLaunch, Step
+from kernel_ir.plan import Launch, LoopKind, Plan, RepeatLaunch, RowTile, Step
 from kernel_ir.walk import subtrees
 
 KERNELS = Path(__file__).resolve().parent.parent / "examples" / "kernels"
@@ -24,10 +25,28 @@ SHORT, WORK = 8, 2e6
 """The extent that sizes fall to, first ones first, where the product of all is greater than that."""
 
 
+ROWS: Final = {"rows": 70, "columns": 70, "terms": EXTENT, "reduction": EXTENT}
+"""Extents around a tile of rows: two blocks of rows and of columns, two steps of terms; BATCH of everything else."""
+BATCH: Final = 2
+ONE_PASS: Final = """
+kernel attention_one_pass(q: f32[H, M, K], k: f32[H, N, K], v: f32[H, N, D], scale: f32) -> (o: f32[H, M, D]) where N >= 1 {
+  s[h, i, j] = scale * sum(c: q[h, i, c] * k[h, j, c])
+  z[h, i]    = expsum(j: s[h, i, j], 1.0)
+  o[h, i, d] = expsum(j: s[h, i, j], v[h, j, d]) / z[h, i]
+}
+kernel causal_one_pass(q: f32[H, N, K], k: f32[H, N, K], v: f32[H, N, D], scale: f32) -> (o: f32[H, N, D]) {
+  s[h, i, j] = scale * sum(c: q[h, i, c] * k[h, j, c]) for j in 0..i+1
+  z[h, i]    = expsum(j in 0..i+1: s[h, i, j], 1.0)
+  o[h, i, d] = expsum(j in 0..i+1: s[h, i, j], v[h, j, d]) / z[h, i]
+}
+"""
+"""What the rules make of the two public kernels, which go over their terms three times as they are written."""
+
+
 def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
     """Each kernel with a schedule of each kind: by thread, warp or block, plain or wide, staged, tiled, private copies, split."""
-    for path in sorted(KERNELS.glob("*.kir")):
-        for kernel in kir.parse_file(path).values():
+    for module in (*(kir.parse_file(path) for path in sorted(KERNELS.glob("*.kir"))), kir.parse(ONE_PASS)):
+        for kernel in module.values():
             if not names or kernel.name in names:
                 plans = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))
                 long = cuda_plans(kernel, "cuda-on-cpu", {size: 8 if n == 0 else 4096 for n, size in enumerate(kernel.sizes)})
@@ -38,11 +57,13 @@ def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
 def _of_each_kind(plans: tuple[Plan, ...]) -> list[Plan]:
     """The first plan of each kind of launch, the wide ones of each width, by blocks where there are blocks."""
     kinds: dict[tuple[Any, ...], Plan] = {}
+    one_pass = any(_row_tile(plan) is not None for plan in plans)
     for plan in plans:
         made = dict(plan.schedule)
-        tiled = made["products"] != "plain"
+        by_rows = _row_tile(plan)
+        tiled = made["products"] != "plain" if by_rows is None else ("rows", by_rows.kept)
         teams = frozenset(grid_of(launch).kind for launch in launches(plan.steps))
-        if made["fusion"] != "most" and not tiled:
+        if (made["fusion"] != "most" and not tiled) or (one_pass and by_rows is None):
             continue
         extra = plan.schedule[3:]
         if extra and (LoopKind.BLOCK not in teams and any(LoopKind.BLOCK in key[2] for key in kinds)):
@@ -51,8 +72,17 @@ def _of_each_kind(plans: tuple[Plan, ...]) -> list[Plan]:
     return list(kinds.values())
 
 
+def _row_tile(plan: Plan) -> RowTile | None:
+    return next((n for launch in launches(plan.steps) for n in walk(launch.body) if isinstance(n, RowTile)), None)
+
+
 def extents(plan: Plan) -> dict[str, int]:
     """Extents that make the plan's own launches run, not those that stand in for them, and give every block of a private copy work."""
+    tile = _row_tile(plan)
+    if tile is not None:
+        loops = {name: getattr(tile, name) for name in ("reduction", "terms", "columns", "rows")}
+        ends = {name: b.hi for name, b in loops.items() if b is not None}
+        return dict.fromkeys(plan.kernel.sizes, BATCH) | {end.name: ROWS[name] for name, end in ends.items() if isinstance(end, SizeRef)}
     sizes = dict.fromkeys(plan.kernel.sizes, EXTENT)
     for launch in launches(plan.steps):
         if launch.guard is not None and launch.guard.multiples:

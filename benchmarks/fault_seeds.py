@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from backends.cuda import CudaOnCpu
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import Call, Expr, Load, const
-from kernel_ir.plan import Barrier, Buffer, Launch, Loop, Node, Plan, RepeatLaunch, Step, Store
+from kernel_ir.nodes import Binder, Call, Expr, Load, const
+from kernel_ir.plan import Barrier, Buffer, Launch, Loop, Node, Plan, RepeatLaunch, RowTile, Step, Store
 from kernel_ir.walk import children, map_children
 
 
@@ -90,6 +90,8 @@ def _node(node: Node, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str,
         for position, index in enumerate(node.indices):
             moved = (*node.indices[:position], slipped(index, 1), *node.indices[position + 1 :])
             yield "index slipped", f"{node.buffer}[…] = written at index {position} + 1", replace(node, indices=moved)
+    if isinstance(node, RowTile):
+        yield from _row_tile(node, buffers)
     for field in fields(node):
         value: Any = getattr(node, field.name)
         if isinstance(value, Expr):
@@ -101,6 +103,18 @@ def _node(node: Node, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str,
             for n, e in enumerate(value):
                 for kind, where, other in _expr(e, buffers):
                     yield kind, where, replace(node, **{field.name: (*value[:n], other, *value[n + 1 :])})
+
+
+def _row_tile(node: RowTile, buffers: Mapping[str, Buffer]) -> Iterator[tuple[str, str, Node]]:
+    """Faults in the ranges of a tile of rows, and in what it sums."""
+    for name in ("rows", "terms", "columns", "reduction"):
+        b = getattr(node, name)
+        if isinstance(b, Binder):
+            yield "bound slipped", f"{b.index} < hi + 1", replace(node, **{name: replace(b, hi=slipped(b.hi, 1))})
+            yield "bound slipped", f"{b.index} < hi - 1", replace(node, **{name: replace(b, hi=slipped(b.hi, -1))})
+    for n, one in enumerate(node.sums):
+        for kind, where, e in _expr(one.value, buffers):
+            yield kind, where, replace(node, sums=(*node.sums[:n], replace(one, value=e), *node.sums[n + 1 :]))
 
 
 def _all(value: Any, kind: Any) -> bool:

@@ -112,7 +112,9 @@ def _torch(module: str, signature: Signature, target: str, compiled: bool) -> Co
     device = "cpu" if target == "cuda-on-cpu" else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         raise Absent("this torch has no CUDA")
-    run: Any = torch.compile(function, dynamic=False) if compiled else function
+    # Without a GPU what is traced runs as it is: code that the compiler makes for the CPU would say nothing, and take minutes.
+    backend = "inductor" if device == "cuda" else "aot_eager"
+    run: Any = torch.compile(function, dynamic=False, backend=backend) if compiled else function
 
     def bind(inputs: Inputs) -> Bound:
         def tensor(value: Any) -> Any:

@@ -62,16 +62,17 @@ def by_rows(text: str, products: str) -> Plan:
 
 
 def test_attention_is_chosen_by_cost_and_its_schedule_parses_back() -> None:
-    for name in ("attention", "causal_attention"):
-        kernel = kir.parse_file(KERNELS)[name]
-        sizes = {n: s for n, s in SIZES.items() if n in kernel.sizes}
-        result = kir.optimize(kernel, target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, check=False)
-        assert tile_of(result.plan) is not None
-        assert result.cycles * 1.5 < result.baseline_cycles
-        assert [b.name for b in result.plan.buffers if b.space == "global"] == []  # no scores in memory
-        module = kir.parse(result.record)
-        again = kir.optimize(module[name], target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, schedule=module.schedule(name, "cuda:sm_80"))
-        assert again.plan.steps == result.plan.steps
+    name = "causal_attention"
+    kernel = kir.parse_file(KERNELS)[name]
+    sizes = {n: s for n, s in SIZES.items() if n in kernel.sizes}
+    result = kir.optimize(kernel, target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, check=False)
+    assert tile_of(result.plan) is not None
+    assert result.cycles * 2 < result.baseline_cycles
+    assert [b.name for b in result.plan.buffers if b.space == "global"] == []  # no scores in memory
+    module = kir.parse(result.record)
+    pinned = module.schedule(name, "cuda:sm_80")
+    again = kir.optimize(module[name], target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, schedule=pinned, check=False)
+    assert again.plan.steps == result.plan.steps
 
 
 def test_without_a_licence_the_three_passes_stay() -> None:

@@ -21,6 +21,11 @@ ROWS = Path(__file__).parent.parent / "examples" / "kernels" / "rows.kir"
 NORM = "kernel norm(x: f32[R, C]) -> (y: f32[R, C]) { z[r] = sum(c: x[r, c])  y[r, c] = x[r, c] / z[r] }"
 SCALED = "kernel scaled(x: f32[R, C], w: f32[C]) -> (y: f32[R, C]) { y[r, c] = x[r, c] * w[c] }"
 
+ONE_PASS = """kernel attention(q: f32[M, K], k: f32[N, K], v: f32[N, D]) -> (o: f32[M, D]) where N >= 1 {
+  s[i, j] = sum(c: q[i, c] * k[j, c])
+  o[i, d] = expsum(j: s[i, j], v[j, d]) / expsum(j: s[i, j], 1.0)
+}"""
+
 
 def plan_of(source: str, **wanted: str) -> Plan:
     (kernel,) = kir.parse(source).values()
@@ -56,3 +61,14 @@ def test_one_point_more_is_proved_to_make_no_step_and_one_less_is_not() -> None:
     assert "no further step" in equivalent(by_where["y: c < hi + 1"], plan)
     assert equivalent(by_where["y: c < hi - 1"], plan) == ""
     assert equivalent(by_where["y: r < hi + 1"], plan) == ""
+
+
+def test_a_barrier_less_in_a_pass_by_blocks_of_rows_is_caught() -> None:
+    plan = plan_of(ONE_PASS, products="rows64x128")
+    assert extents(plan) == {"M": 70, "N": 37, "K": 37, "D": 70}
+    trial = trial_of(plan)
+    barriers = [f for f in faults(plan) if f.kind == "barrier removed"]
+    assert len(barriers) == 4
+    for fault in barriers[2:]:  # that of the warp, and the last of a step
+        assert trial.caught(fault) == "error", fault.where
+    assert {"i < hi + 1", "j < hi - 1"} <= {f.where.partition(": ")[2] for f in faults(plan)}
