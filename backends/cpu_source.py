@@ -192,7 +192,7 @@ class _Module:
         taken = {*self.buffers, *names, *(n.name for n in walk(loop.body) if isinstance(n, Let)), "whole"}
         together = None if computes(launch) else neighbouring_rows(loop.body, loop.index, Names(taken))
         start = offset(loop.lo, e.inner(loop.lo))
-        body = Body(e, printer, self.flags, frozenset())
+        body = Body(e, printer, self.flags, {})
         if together is None:
             self._width(launch, e, printer)
             spans = [(f"low{start}, high{start}", loop.body)]
@@ -224,16 +224,16 @@ class _Module:
         local = {b.name: b for node in launch.body if isinstance(node, Alloc) for b in (node.buffer,)}
         expressions = Expressions({**self.buffers, **local}, self.flags)
         parallel, body = peeled(launch.body)
-        private = sorted({n.buffer for n in walk(launch.body) if isinstance(n, Store) and n.atomic})
+        private = _private(launch)
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
         self._width(launch, expressions, printer)
         if not parallel:
-            Body(expressions, printer, self.flags, frozenset()).nodes(body)
+            Body(expressions, printer, self.flags, {}).nodes(body)
             share: list[str] = []
         else:
-            self._shared_loop(launch, parallel, body, expressions, printer, frozenset(private))
+            self._shared_loop(launch, parallel, body, expressions, printer, private)
             share = ["part", "parts"]
         if "stream" in expressions.used:
             printer.line("drain()")
@@ -259,7 +259,7 @@ class _Module:
         self.functions.append(text + "\n".join(printer.lines) + "\n")
 
     def _shared_loop(
-        self, launch: Launch, loops: list[Loop], body: tuple[Node, ...], e: Expressions, printer: Printer, private: frozenset[str]
+        self, launch: Launch, loops: list[Loop], body: tuple[Node, ...], e: Expressions, printer: Printer, private: dict[str, int]
     ) -> None:
         """The loop over a thread's share of the parallel iterations, all parallel loops as one."""
         extents = [extent_text(loop, e) for loop in loops]
@@ -287,7 +287,7 @@ class _Module:
         Body(e, printer, self.flags, private).nodes(body)
         printer.depth -= 1
 
-    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: list[str], local: list[Buffer]) -> None:
+    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: dict[str, int], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         work = work_text(launch.body, e, self.buffers)
@@ -295,13 +295,16 @@ class _Module:
             printer.line(f"if {work} < {SERIAL_BELOW}:")
             printer.line("    parts = 1")
         own = list(names)
-        for name in private:
+        for name, count in private.items():
             buffer = self.buffers[name]
-            kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
+            stores = [n for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic]
+            kind = stores[0].kind
             assert kind is not None
             fill = constant(over_nothing(kind, held(buffer.dtype)))
-            shape = ", ".join([e.text(buffer.shape[d]) for d in buffer.order] or ["1"])
-            printer.line(f"{name}_parts = np.full((parts, {shape}), {fill}, np.{numpy_name(held(buffer.dtype))})")
+            slowest, *faster = [e.inner(buffer.shape[d]) for d in buffer.order] or ["1"]
+            slowest += " + 1" if any(n.spare for n in stores) else ""
+            shape = ", ".join([f"{count} * parts" if count > 1 else "parts", slowest, *faster])
+            printer.line(f"{name}_parts = np.full(({shape}), {fill}, np.{numpy_name(held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
         own += [b.name for b in local]
         printer.line("if parts == 1:")
@@ -314,14 +317,14 @@ class _Module:
             printer.line("        " + alloc_text(b, e).replace(b.name, f"{b.name}_own", 1))
         theirs = own[: len(own) - len(local)] + [f"{b.name}_own" for b in local]
         printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *theirs])})")
-        for name in private:
+        for name, count in private.items():
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
-            self._join(name, str(kind), e, printer)
+            self._join(name, str(kind), count, e, printer)
         self.used |= e.used
         text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(["parts", *names])}):\n'
         self.functions.append(text + "\n".join(printer.lines) + "\n")
 
-    def _join(self, name: str, kind: str, e: Expressions, printer: Printer) -> None:
+    def _join(self, name: str, kind: str, count: int, e: Expressions, printer: Printer) -> None:
         """Adds the threads' private copies to the target, element by element."""
         buffer = self.buffers[name]
         at = [f"{name}_{d}" for d in buffer.order]
@@ -329,7 +332,7 @@ class _Module:
             printer.line(f"for {index} in range({e.text(buffer.shape[d])}):")
             printer.depth += 1
         place = ", ".join(at) or "0"
-        printer.line("for part in range(parts):")
+        printer.line(f"for part in range({count} * parts):" if count > 1 else "for part in range(parts):")
         one = f"{name}_parts[part, {place}]"
         there = e.reading(f"{name}[{place}]", buffer.dtype)
         joined = {"sum": f"{there} + {one}", "max": f"max({there}, {one})", "min": f"min({there}, {one})"}[kind]
@@ -372,6 +375,15 @@ class _Module:
         order = [*self.buffers, *self.kernel.sizes]
         order += [p.name for p in self.kernel.params if p.name not in self.buffers]
         return [n for n in order if n in used] + sorted(used - set(order))
+
+
+def _private(launch: Launch) -> dict[str, int]:
+    """What a launch adds to, of which each thread has copies of its own; how many."""
+    found: dict[str, int] = {}
+    for n in walk(launch.body):
+        if isinstance(n, Store) and n.atomic:
+            found[n.buffer] = max(found.get(n.buffer, 1), n.way + 1)
+    return dict(sorted(found.items()))
 
 
 def _plain(function: Callable[..., object]) -> str:

@@ -83,12 +83,14 @@ def streamed(plan: Plan, far: Far, wide: Wide) -> Plan | None:
 
 
 def _kept(step: Step) -> set[str]:
-    """Arrays that a step reads, joins to, or writes again and again or otherwise than by plain stores."""
+    """Arrays that a step reads while it writes them, joins to, or writes again and again or otherwise than by plain stores. (What another
+    launch reads is so large that it must come from memory.)"""
     if isinstance(step, RepeatLaunch):
-        return {name for one in step.body for name in (*_kept(one), *_stored(one))}
+        return _touched(step)
     found: set[str] = set()
+    stored = {node.buffer for node in walk(step.body) if isinstance(node, Store)}
     for node in walk(step.body):
-        found |= {x.array for top in expressions_of(node) for x in subtrees(top) if isinstance(x, Load)}
+        found |= {x.array for top in expressions_of(node) for x in subtrees(top) if isinstance(x, Load) and x.array in stored}
         match node:
             case Store() if node.kind is not None or node.atomic:
                 found.add(node.buffer)
@@ -101,10 +103,11 @@ def _kept(step: Step) -> set[str]:
     return found
 
 
-def _stored(step: Step) -> set[str]:
+def _touched(step: Step) -> set[str]:
     if isinstance(step, RepeatLaunch):
-        return {name for one in step.body for name in _stored(one)}
-    return {node.buffer for node in walk(step.body) if isinstance(node, Store)}
+        return {name for one in step.body for name in _touched(one)}
+    loads = {x.array for node in walk(step.body) for top in expressions_of(node) for x in subtrees(top) if isinstance(x, Load)}
+    return loads | {node.buffer for node in walk(step.body) if isinstance(node, Store | Tile | Turn)}
 
 
 def _names(plan: Plan) -> set[str]:
