@@ -95,8 +95,10 @@ class Proposals:
 def _share(one: Candidate) -> float:
     """How many of its class come in one turn."""
     if one.reals:
-        return 20.0
-    return 4.0 if one.kind == "int" and one.large[0].result == "x" else 0.5
+        return 5.0 if one.rank[1] else 20.0
+    if one.kind == "int":
+        return 10.0 if one.large[0].result == "x" else 4.0
+    return 0.5
 
 
 def _enumerated(seed: int, works: Sequence[Workload]) -> list[tuple[tuple[tuple[Tree, Tree], ...], int]]:

@@ -27,8 +27,10 @@ SHORT: Final = 8
 """Nodes of both sides up to which guards are asked of a rule of floats: they hold of few long ones, and to prove those takes longest."""
 ENOUGH: Final = 20
 """Rows at which guards must still hold."""
+TRIES: Final = 3
+"""Sets of guards to try, one after another."""
 MOST: Final = 2
-"""Guards of several kinds together, those against wrapping apart: more are seldom known to hold."""
+"""Guards together, those against wrapping apart: more are seldom known to hold."""
 _EXCLUSIONS: Final = (
     {Flag.NSZ},
     {Flag.NNAN},
@@ -66,9 +68,9 @@ def settled(rule: Rule, reals: bool) -> Claims:
         excluded = _excluding(rule, s, left, right, count)
         if excluded is not None:
             tries.append((excluded,))
-    guarded = None if _is_float(rule) and size(rule.lhs) + size(rule.rhs) > SHORT else _guarded(rule, s, same)
-    if guarded is not None:
-        tries.append((guarded,))
+    if not _is_float(rule) or size(rule.lhs) + size(rule.rhs) <= SHORT:
+        guarded = [t for t in _guarded(rule, s, same, np.broadcast_to(left, (count,))) if t]
+        tries += [t for n, t in enumerate(guarded) if t[0] not in {u[0] for u in guarded[:n]}]
     if _is_float(rule) and reals and not any(r.needs for t in tries for r in t):
         tries += _licensed(rule)
     return Claims(tuple(tries))
@@ -134,22 +136,51 @@ Atom = tuple[tuple[Guard, ...], Any]
 """Guards, and where they all hold."""
 
 
-def _guarded(rule: Rule, s: Samples, same: Array) -> Rule | None:
-    """The rule under the fewest, weakest guards that leave out each sample at which the sides differ."""
+def _guarded(rule: Rule, s: Samples, same: Array, value: Array) -> Iterator[tuple[Rule, ...]]:
+    """The rule under the fewest, weakest guards that leave out each sample at which the sides differ, of one kind after another.
+
+    Each with what to try next, as samples know less than the prover. Where its guards leave the left side but one value, a rule says
+    little, and what it says follows from others.
+    """
     atoms = [a for a in _atoms(rule, s, len(same)) if a[1].sum() >= ENOUGH]
-    wraps = [a for a in atoms if a[0][0].kind == "nowrap"]
-    values = [a for a in atoms if a[0][0].kind != "nowrap"]
-    bad = ~same
-    for base in ([], wraps) if wraps else ([],):
-        mask = np.logical_and.reduce([np.ones(len(same), bool), *(m for _, m in base)])
-        for count in range(3):
-            for chosen in itertools.combinations(values, count):
-                if len(chosen) > 1 and sum(len(guards) for guards, _ in chosen) > MOST:
-                    continue
-                held = np.logical_and.reduce([mask, *(m for _, m in chosen)])
-                if not (held & bad).any() and held.sum() >= ENOUGH and (chosen or base):
-                    return _without_spare(rule, [*chosen, *base], bad)
-    return None
+    wraps, multiples, powers = ([a for a in atoms if a[0][0].kind == kind] for kind in ("nowrap", "divides", "pow2"))
+    others = [a for a in atoms if a[0][0].kind not in ("nowrap", "divides", "pow2")]
+
+    def tries(base: Sequence[Atom], one: Sequence[Atom], more: Sequence[Atom]) -> tuple[Rule, ...]:
+        return tuple(itertools.islice(_sufficient(rule, base, one, more, ~same, value), TRIES))
+
+    if _is_float(rule):
+        yield tries((), (), (*others, *powers))[:1]  # a proof about floats takes long
+        return
+    usual = tries((), (), others)
+    yield tries(wraps, (), others) if wraps else ()
+    yield usual
+    yield tries(wraps, multiples, others)
+    yield () if usual else tries((), powers, others)
+
+
+def _sufficient(rule: Rule, base: Sequence[Atom], one: Sequence[Atom], more: Sequence[Atom], bad: Array, value: Array) -> Iterator[Rule]:
+    """The rule under `base` and one smallest set after another of further guards, the fewest first: of `one`, if any, and of `more`."""
+    mask = np.logical_and.reduce([np.ones(len(bad), bool), *(m for _, m in base)])
+    firsts = [(a,) for a in one] if one else [()]
+    sets = [(*first, *rest) for first in firsts for n in range(MOST + 1 - len(first)) for rest in itertools.combinations(more, n)]
+    sets.sort(key=lambda chosen: (sum(len(guards) for guards, _ in chosen), -len(chosen)))
+    found: list[tuple[Atom, ...]] = []
+    for chosen in sets:
+        spare = any(all(any(a is b for b in chosen) for a in known) for known in found)
+        if spare or sum(len(guards) for guards, _ in chosen) > MOST or _equates(chosen) or not (chosen or base):
+            continue
+        held = np.logical_and.reduce([mask, *(m for _, m in chosen)])
+        if not (held & bad).any() and held.sum() >= ENOUGH:
+            found.append(chosen)
+            if isinstance(rule.rhs, Lit) or len(np.unique(value[held])) > 1:
+                yield _without_spare(rule, [*chosen, *base], bad)
+
+
+def _equates(chosen: Sequence[Atom]) -> bool:
+    """Whether the guards leave two variables equal."""
+    pairs = [guard.args for guards, _ in chosen for guard in guards if guard.kind == "le"]
+    return any(pair[::-1] in pairs for pair in pairs)
 
 
 def _without_spare(rule: Rule, chosen: Sequence[Atom], bad: Array) -> Rule:
@@ -178,7 +209,9 @@ def _vocabulary(rule: Rule, dtypes: Any) -> Iterator[tuple[Guard, ...]]:
         return dtype is not BOOL and getattr(dtype, kind)
 
     variables = [v for v in _variables(rule) if dtypes[v.type] is not BOOL]
-    ints = [v for v in variables if is_of(v, "is_int")]
+    divisors = {v for p in subpatterns(rule.lhs) if isinstance(p, Apply) and p.op in ("floordiv", "mod") for v in subpatterns(p.args[1])}
+    # Of what one divides by the sign is known sooner: it is a size.
+    ints = sorted((v for v in variables if is_of(v, "is_int")), key=lambda v: v not in divisors)
     floats = [v for v in variables if is_of(v, "is_float")]
     for v in ints:
         zero = Lit(0, v.type)

@@ -65,7 +65,7 @@ def chooses_zeros(rule: Rule) -> bool:
 
 def _solver(opaque: bool, rule: Rule) -> Any:
     floats = any(t.is_float for side in (rule.lhs, rule.rhs) for p in subpatterns(side) for t in rule.types[p.type])
-    return z3.Solver() if opaque else z3.SolverFor("QF_FPBV" if floats else "QF_BV")
+    return z3.SimpleSolver() if opaque else z3.SolverFor("QF_FPBV" if floats else "QF_BV")
 
 
 def _opaque(rule: Rule, encoding: Encoding) -> bool:
