@@ -13,7 +13,7 @@ from extract.sizes import number
 from extract.strides import Stride, coefficient, stride
 from extract.wide_cuda import Place
 from kernel_ir.dtypes import BOOL, I32, I64, DType, reads_as
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, ParamRef, const
 from kernel_ir.ops import OPS, Unit
 from kernel_ir.plan import Buffer, Plan
 from kernel_ir.walk import children, free, subtrees
@@ -54,7 +54,7 @@ class Frame:
     """A loop's body: the names that it binds, its executions over all threads and by one thread, what is computed in it already.
 
     `index`: the loop's index, "" of none; `instructions`: of one execution; `places`: positions in arrays, by indices and extents, that are
-    computed in it, `counters` of them the loop's index itself.
+    computed in it, `counters` of them the loop's index itself; `constants`: instructions that load what functions need, once a turn.
     """
 
     names: set[str]
@@ -65,6 +65,7 @@ class Frame:
     places: set[tuple[Expr, ...]] = field(default_factory=set[tuple[Expr, ...]])
     instructions: float = 0.0
     counters: int = 0
+    constants: dict[object, float] = field(default_factory=dict[object, float])
 
 
 class Count:
@@ -113,7 +114,9 @@ class Count:
         if beside or constants:
             self.integer("index", beside * times, at)
             first = self.frames[0]
-            if op not in first.names:  # loaded before all loops, and kept
+            if at.index:  # ptxas loads them anew each turn
+                at.constants[op] = constants
+            elif op not in first.names:
                 first.names.add(op)
                 self.integer("index", constants, first)
 
@@ -169,6 +172,9 @@ class Count:
             case Call("select", (_, a, b)) if isinstance(a, Call) or isinstance(b, Call):
                 pass  # predicates keep one value or the other from being computed
             case Call():
+                part = self._fused(e)
+                if home.index and isinstance(part, Call) and _scalar(e) and _scalar(part):
+                    home.constants[e] = 1.0  # an instruction reads one scalar where it lies: the other goes to a register first
                 if fused:
                     self.op("mul", e.dtype, -1.0, home, chained=False)
                 index = e.dtype is I64 and all(not isinstance(y, Load | Local) for y in subtrees(e))
@@ -310,6 +316,11 @@ def _within_warp(e: Expr, lane: str) -> Expr:
             return replace(e, args=tuple(_within_warp(a, lane) for a in e.args))
         case _:
             return e
+
+
+def _scalar(e: Call) -> bool:
+    """Whether an operand is a parameter."""
+    return any(isinstance(x, ParamRef) for x in e.args)
 
 
 def _dtype(e: Call) -> DType:

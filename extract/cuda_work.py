@@ -34,7 +34,7 @@ from kernel_ir.walk import subtrees
 
 UNROLLED: Final = 4
 """Turns of an innermost loop that NVVM or ptxas writes out one after the other …"""
-LONG: Final = 52
+LONG: Final = 41
 """… where one takes at most so many instructions."""
 COUNTED: Final = 2
 """Integer instructions of one turn of a loop, its jump aside: add and compare …"""
@@ -45,8 +45,8 @@ POINTER: Final = 2
 STAGED: Final = (5.5, 7.5)
 """Integer instructions that bring one element of a tile to shared memory, its address aside: whether it is inside, what it is otherwise;
 and its place, where so many products lie in registers that places are not kept."""
-CROWDED: Final = 16
-"""Products of a thread from which on places are computed anew."""
+CROWDED: Final = (16, 64)
+"""Products of a thread from which on places are computed anew: where a step loads its own operands, and where it loads the next one's."""
 WRITTEN_OUT: Final = 256
 """Products of a thread, at most, in one turn of a tile's inner loop."""
 SHARED_ATOMIC: Final = (0.125, 0.5)
@@ -206,7 +206,7 @@ class Walker:
         """What the turns of the innermost frame's loop take besides its body, of `step` executions each."""
         here = self.count.here
         copies = 1 if outer or here.instructions * step > LONG else UNROLLED
-        ops = COUNTED + self.machine.extra.get("size_ops", 0.0) + (SERIAL if serial else 0)
+        ops = COUNTED + self.machine.extra.get("size_ops", 0.0) + (SERIAL if serial else 0) + sum(here.constants.values())
         self.count.integer("loop", ops / step / copies)
         # What the index alone places: by a pointer that a turn moves on, or with one addition fewer.
         self.count.integer("address", here.counters / step * (POINTER / copies - 2 if serial else -1 / copies))
@@ -222,7 +222,7 @@ class Walker:
             self.sizes[b.index] = count.extents[b.index] // 2
         lane = count.lane
         products, itemsize = tile.each[0] * tile.each[1], tile.left.dtype.itemsize
-        crowded = products >= CROWDED and not tile.ahead
+        crowded = products >= CROWDED[tile.ahead]
         for value, length, across in ((tile.left, tile.height, tile.rows.index), (tile.right, tile.width, tile.columns.index)):
             share = tile.depth * length * steps / self.launch.threads
             count.lane = tile.reduction.index if near(value, tile.reduction.index, count.orders) else across

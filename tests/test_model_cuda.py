@@ -56,13 +56,15 @@ def test_a_turn_of_a_row_loop_counts_what_moves_with_it_and_nothing_else() -> No
         plan = replace(plans["most nearest plain"], fast_math=frozenset({"contract"}))
         found[name] = {unit: count * 4 for unit, count in iteration(Case(name, "", plan, "N"), machine).items()}
     assert found["sum"] == pytest.approx({"float": 4, "memory": 4, "integer": 11})
-    assert found["weight"] == pytest.approx({"float": 32, "memory": 4, "integer": 15})  # m[i] is loaded before the loop
+    assert found["weight"] == pytest.approx(
+        {"float": 32, "memory": 4, "integer": 17}
+    )  # m[i] is loaded before the loop, exp's constants in it
 
 
 def test_the_committed_comparison_holds_what_the_readme_says() -> None:
     data = json.loads((RESULTS.parent / "model_sass.json").read_text(encoding="utf-8"))
     assert judged(data["rows"])["within_15_percent"] == data["within_15_percent"]
-    for which in ("tuned", "held_out"):
+    for which in ("tuned", "held_out", "fresh"):
         assert all(data["within_15_percent"][which]["all"][unit] >= 0.9 for unit in sass_loops.UNITS)
 
 
