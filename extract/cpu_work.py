@@ -30,7 +30,7 @@ FIELD = 0.3
 GATHERED = 1.0
 """Cycles of an element that is loaded alone into a vector: a load, and its insertion."""
 TILE_EFFICIENCY = 0.95
-"""Share of the multiply-add peak that a tile in registers reaches beside its loads, which half hide: 0.86 with them, f32 and f64, on Zen 4."""
+"""Share of the multiply-add peak that a tile in registers reaches beside its loads, which half hide: with them 0.86, f32 and f64, Zen 4."""
 PAGE = 4.0
 """Cycles, not hidden, of the first access to a page whose address is looked up anew, and which no hardware brings in time."""
 PAGE_BYTES = 4096.0
