@@ -87,6 +87,8 @@ def _contraction(value: Expr, binders: tuple[Binder, ...]) -> _Contraction | Non
     r = loops[0] if len(loops) == 1 else None
     if not isinstance(r, Reduce) or r.kind != "sum" or r.dtype not in (F32, F64) or len(r.binders) != 1 or not _rectangular(r.binders[0]):
         return None
+    if any(isinstance(x, Call) and x.op in ("select", "and", "or") and any(r in subtrees(y) for y in x.args[1:]) for x in subtrees(value)):
+        return None  # what is not always computed may read outside where it is not
     (body,) = r.bodies
     if not (isinstance(body, Call) and body.op == "mul"):
         return None

@@ -172,3 +172,17 @@ def test_what_is_summed_stays_in_registers(text: str, products: str, registers: 
     for cubin in build(plan, "cuda:sm_80").cubins().values():
         assert (cubin.stack, cubin.spill_stores, cubin.spill_loads) == (0, 0, 0)
         assert cubin.registers <= registers
+
+
+@needs_cuda
+def test_a_product_that_a_condition_keeps_inside_is_no_tile() -> None:
+    """The last column's sum reads row N of `b`, and is not asked for: a tile computes all sums."""
+    text = "kernel f(a: f32[M, K], b: f32[N, K]) -> (y: f32[M, N]) { y[i, j] = sum(k: a[i, k] * b[j + 1, k]) if j + 1 < N else 0.0 }"
+    kernel = kernel_of(text)
+    sizes = {"M": 33, "K": 7, "N": 6}
+    assert not [c for p in cuda_plans(kernel, "cuda-on-cpu", sizes) for c in p.schedule if c[1].startswith(("tile", "rows"))]
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((33, 7)).astype(np.float32), rng.standard_normal((6, 7)).astype(np.float32)
+    y = kir.optimize(kernel, target="cuda-on-cpu", fast_math=FLAGS, sizes=sizes).compile()(a, b)
+    np.testing.assert_allclose(y[:, :-1], a @ b[1:].T, rtol=1e-5, atol=1e-5)
+    assert not y[:, -1].any()
