@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.fuse import Nodes
 from extract.groups import Group
 from extract.names import Names
@@ -83,8 +84,7 @@ class _Block:
             Loop(fold.binder.index, fold.binder.lo, fold.binder.hi, LoopKind.SERIAL, step),
             Loop(row.index, self.start, end, LoopKind.VECTOR, (Store(self.stmt.target, self.stmt.indices, finished),)),
         )
-        count = Call("floordiv", (Call("add", (row.hi, const(LANES - 1, I64)), I64), const(LANES, I64)), I64)
-        return Stepped(Binder(self.block, const(0, I64), count), nodes, tuple(self.buffers))
+        return Stepped(Binder(self.block, const(0, I64), blocks_of(row.hi, LANES)), nodes, tuple(self.buffers))
 
     def _step(self, inside: Callable[[Expr], Expr], carried: Mapping[str, Expr], lane: tuple[Expr, ...]) -> Nodes:
         """One step of every lane: those whose condition holds move on, the others keep what they have."""

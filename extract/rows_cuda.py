@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.groups import Group
 from extract.intervals import with_binder
 from extract.names import Names
-from extract.tile_cuda import SHAPES, TileShape
+from extract.tile_cuda import SHAPES, TileShape, block_loops, rectangular
 from kernel_ir.dtypes import F32, I64
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
-from kernel_ir.plan import Guard, Launch, Loop, LoopKind, Node, RowSum, RowTile, Store
+from kernel_ir.plan import Guard, Launch, RowSum, RowTile, Store
 from kernel_ir.walk import children, free, map_children, substitute, subtrees
 
 
@@ -66,14 +67,14 @@ def row_launch(name: str, group: Group, shape: RowShape, names: Names, arrays: M
     if found is None:
         return None
     tile, around = found
-    loops = [(tile.row_block, _blocks(tile.rows.hi, shape.height)), *((b.index, b.hi) for b in reversed(around))]
+    loops = [(tile.row_block, blocks_of(tile.rows.hi, shape.height)), *((b.index, b.hi) for b in reversed(around))]
     if tile.columns is not None:
-        loops.insert(0, (tile.column_block, _blocks(tile.columns.hi, shape.span)))
-    launch = Launch(name, _inside(loops, tile), shape.threads)
+        loops.insert(0, (tile.column_block, blocks_of(tile.columns.hi, shape.span)))
+    launch = Launch(name, block_loops(loops, tile), shape.threads)
     if not shape.kept:
         return launch
     # A longer contraction is staged in parts.
-    other = replace(launch, body=_inside(loops, replace(tile, kept=False, depth=shape.depth // 2)))
+    other = replace(launch, body=block_loops(loops, replace(tile, kept=False, depth=shape.depth // 2)))
     if isinstance(tile.reduction.hi, Const):
         return launch if tile.reduction.hi.value <= shape.depth else other
     return replace(launch, guard=Guard(at_most=((tile.reduction.hi, shape.depth),)), otherwise=other)
@@ -95,17 +96,6 @@ def _matched(group: Group, shape: RowShape, names: Names, arrays: Mapping[str, A
         return None
 
 
-def _inside(loops: list[tuple[str, Expr]], tile: RowTile) -> tuple[Node, ...]:
-    nodes: tuple[Node, ...] = (tile,)
-    for index, hi in loops:
-        nodes = (Loop(index, const(0, I64), hi, LoopKind.BLOCK, nodes),)
-    return nodes
-
-
-def _blocks(extent: Expr, size: int) -> Expr:
-    return Call("floordiv", (Call("add", (extent, const(size - 1, I64)), I64), const(size, I64)), I64)
-
-
 class _Matched:
     """What is found in a group, a reduction at a time; `_Unfit` where it does not fit."""
 
@@ -121,7 +111,7 @@ class _Matched:
 
     def tile(self) -> tuple[RowTile, tuple[Binder, ...]]:
         """The node, and the loops of the group that are not its rows."""
-        _require(self.shape.threads % 32 == 0 and all(_from_zero(b) and not free(b.hi) for b in self.group.outer))
+        _require(self.shape.threads % 32 == 0 and all(map(rectangular, self.group.outer)))
         stores = tuple(self._result(stmt, inner) for stmt, inner in self._values())
         _require(stores and self.term is not None and self.contraction is not None and (self.columns is None) == (self.across is None))
         assert self.term is not None
@@ -174,7 +164,7 @@ class _Matched:
 
     def _result(self, stmt: Assign, inner: tuple[Binder, ...]) -> Store:
         """What is stored of a statement: its value in terms of the reductions' names."""
-        _require(len(inner) <= 1 and all(_from_zero(b) and not free(b.hi) for b in inner))
+        _require(len(inner) <= 1 and all(map(rectangular, inner)))
         names: dict[str, Expr] = {}
         for b in inner:
             if self.columns is None:
@@ -273,7 +263,7 @@ class _Matched:
         """The factor that reads rows, the factor that reads terms, and the rows."""
         (body,) = r.bodies
         (c,) = r.binders
-        _require(isinstance(body, Call) and body.op == "mul" and body.dtype is F32 and _from_zero(c) and not free(c.hi))
+        _require(isinstance(body, Call) and body.op == "mul" and body.dtype is F32 and rectangular(c))
         first, second = children(body)
         left, right = (second, first) if term.index in free(first) else (first, second)
         _require(term.index in free(right) and term.index not in free(left) and left.dtype is F32 and right.dtype is F32)
@@ -289,10 +279,6 @@ class _Matched:
 def _require(condition: object) -> None:
     if not condition:
         raise _Unfit
-
-
-def _from_zero(b: Binder) -> bool:
-    return isinstance(b.lo, Const) and b.lo.value == 0
 
 
 def _renamed(r: Reduce, name: str) -> Reduce:

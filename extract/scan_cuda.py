@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.names import Names
 from extract.sizes import extent_of
 from extract.split_cuda import certain, is_flat, replaced
@@ -71,8 +72,8 @@ class _Runs:
         r, fresh = self.reduce, self.names.fresh
         (b,) = r.binders
         u, v, w, q = (fresh(name) for name in ("run", "long", "earlier", "near"))
-        length, runs = self.row.hi, _blocks(self.row.hi, RUN)
-        longs = _blocks(runs, RUNS)
+        length, runs = self.row.hi, blocks_of(self.row.hi, RUN)
+        longs = blocks_of(runs, RUNS)
         run = self._temp("runs", runs)
         long = self._temp("longs", longs)
         before = self._temp("before", longs)
@@ -116,10 +117,6 @@ class _Runs:
         op = REDUCTIONS[self.reduce.kind].combine
         assert op is not None
         return Call(op, (a, b), self.reduce.dtype)
-
-
-def _blocks(extent: Expr, size: int) -> Expr:
-    return Call("floordiv", (Call("add", (extent, const(size - 1, I64)), I64), const(size, I64)), I64)
 
 
 def _block(index: str, number: str, size: int, extent: Expr) -> Binder:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.fuse import bodies_of, expressions_of
 from extract.names import Names
 from kernel_ir.dtypes import I64
@@ -60,7 +61,7 @@ def privatised(launch: Launch, target: Buffer, taken: set[str]) -> Launch | None
 def _share(loop: Loop, block: Expr) -> tuple[Expr, Expr]:
     """The part of the loop's range that a block runs."""
     extent = Call("sub", (loop.hi, loop.lo), I64) if loop.lo != const(0, I64) else loop.hi
-    chunk = Call("floordiv", (Call("add", (extent, const(BLOCKS - 1, I64)), I64), const(BLOCKS, I64)), I64)
+    chunk = blocks_of(extent, BLOCKS)
 
     def start(number: Expr) -> Expr:
         offset = Call("mul", (number, chunk), I64)

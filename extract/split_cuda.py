@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.names import Names
 from extract.sizes import extent_of
 from kernel_ir.dtypes import I64
@@ -81,9 +82,7 @@ def _in_parts(r: Reduce, stmt: Assign, parts: int, names: Names, temps: list[Par
     extent = Call("sub", (b.hi, b.lo), I64) if b.lo != const(0, I64) else b.hi
     # Parts start at multiples of ALIGNED terms, so that their loads may be wide.
     whole = parts * ALIGNED
-    chunk = Call(
-        "mul", (Call("floordiv", (Call("add", (extent, const(whole - 1, I64)), I64), const(whole, I64)), I64), const(ALIGNED, I64)), I64
-    )
+    chunk = Call("mul", (blocks_of(extent, whole), const(ALIGNED, I64)), I64)
 
     def start(p: Expr) -> Expr:
         offset = Call("mul", (p, chunk), I64)

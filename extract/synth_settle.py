@@ -4,7 +4,7 @@ Samples only propose; the prover decides. A float rule is claimed bit for bit if
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -165,21 +165,21 @@ def _sufficient(rule: Rule, base: Sequence[Atom], one: Sequence[Atom], more: Seq
     firsts = [(a,) for a in one] if one else [()]
     sets = [(*first, *rest) for first in firsts for n in range(MOST + 1 - len(first)) for rest in itertools.combinations(more, n)]
     sets.sort(key=lambda chosen: (sum(len(guards) for guards, _ in chosen), -len(chosen)))
-    found: list[tuple[Atom, ...]] = []
+    found: list[set[Guard]] = []
     for chosen in sets:
-        spare = any(all(any(a is b for b in chosen) for a in known) for known in found)
-        if spare or sum(len(guards) for guards, _ in chosen) > MOST or _equates(chosen) or not (chosen or base):
+        guards = {guard for some, _ in chosen for guard in some}
+        if any(known <= guards for known in found) or len(guards) > MOST or _equates(guards) or not (chosen or base):
             continue
         held = np.logical_and.reduce([mask, *(m for _, m in chosen)])
         if not (held & bad).any() and held.sum() >= ENOUGH:
-            found.append(chosen)
+            found.append(guards)
             if isinstance(rule.rhs, Lit) or len(np.unique(value[held])) > 1:
                 yield _without_spare(rule, [*chosen, *base], bad)
 
 
-def _equates(chosen: Sequence[Atom]) -> bool:
+def _equates(guards: Iterable[Guard]) -> bool:
     """Whether the guards leave two variables equal."""
-    pairs = [guard.args for guards, _ in chosen for guard in guards if guard.kind == "le"]
+    pairs = [guard.args for guard in guards if guard.kind == "le"]
     return any(pair[::-1] in pairs for pair in pairs)
 
 

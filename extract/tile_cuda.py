@@ -4,16 +4,18 @@ Any sum of products of which one factor reads no column and the other no row is 
 batched, transposed, gathered or converted on the way. The product is the kernel's own, so that no flag is needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from extract.blocks import blocks_of
 from extract.groups import Group
 from extract.names import Names
+from extract.split_cuda import certain, replaced
 from kernel_ir.dtypes import F32, F64, I64
 from kernel_ir.nodes import Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.plan import BlockTile, Loop, LoopKind, Node
-from kernel_ir.walk import free, map_children, subtrees
+from kernel_ir.walk import free, subtrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +58,34 @@ def tiled(group: Group, shape: TileShape, names: Names) -> tuple[Node, ...] | No
         return None
     (member,) = group.members
     stmt, binders = member.stmt, (*group.outer, *member.inner)
-    if stmt.op != "=" or stmt.where is not None or not all(map(_rectangular, binders)):
+    if stmt.op != "=" or stmt.where is not None or not all(map(rectangular, binders)):
         return None
     found = _contraction(stmt.value, binders)
     if found is None:
         return None
     total = names.fresh("total")
-    result = _replaced(stmt.value, found.reduce, Local(total, found.reduce.dtype))
+    result = replaced(stmt.value, found.reduce, Local(total, found.reduce.dtype))
     row_block, column_block = names.fresh("row_block"), names.fresh("column_block")
     (reduction,) = found.reduce.binders
     tile = BlockTile(
         stmt.target, stmt.indices, result, total, found.left, found.right, found.rows, found.columns, reduction,
         row_block, column_block, shape.height, shape.width, shape.depth, shape.each, shape.ahead,
     )  # fmt: skip
-    nodes: tuple[Node, ...] = (tile,)
-    blocks = [(column_block, _blocks(found.columns.hi, shape.width)), (row_block, _blocks(found.rows.hi, shape.height))]
+    blocks = [(column_block, blocks_of(found.columns.hi, shape.width)), (row_block, blocks_of(found.rows.hi, shape.height))]
     blocks += [(b.index, b.hi) for b in reversed(binders) if b not in (found.rows, found.columns)]
-    for index, hi in blocks:
+    return block_loops(blocks, tile)
+
+
+def block_loops(loops: Iterable[tuple[str, Expr]], tile: Node) -> tuple[Node, ...]:
+    """A tile in loops over blocks, each given by its index and its extent, the innermost first."""
+    nodes: tuple[Node, ...] = (tile,)
+    for index, hi in loops:
         nodes = (Loop(index, const(0, I64), hi, LoopKind.BLOCK, nodes),)
     return nodes
 
 
-def _rectangular(b: Binder) -> bool:
+def rectangular(b: Binder) -> bool:
+    """Whether a range begins at 0 and ends where no index says."""
     return isinstance(b.lo, Const) and b.lo.value == 0 and not free(b.hi)
 
 
@@ -85,9 +93,9 @@ def _contraction(value: Expr, binders: tuple[Binder, ...]) -> _Contraction | Non
     """The one sum in `value` as a product of a factor without columns and one without rows."""
     loops = [x for x in subtrees(value) if isinstance(x, Reduce | Fold)]
     r = loops[0] if len(loops) == 1 else None
-    if not isinstance(r, Reduce) or r.kind != "sum" or r.dtype not in (F32, F64) or len(r.binders) != 1 or not _rectangular(r.binders[0]):
+    if not isinstance(r, Reduce) or r.kind != "sum" or r.dtype not in (F32, F64) or len(r.binders) != 1 or not rectangular(r.binders[0]):
         return None
-    if any(isinstance(x, Call) and x.op in ("select", "and", "or") and any(r in subtrees(y) for y in x.args[1:]) for x in subtrees(value)):
+    if r not in certain(value):
         return None  # what is not always computed may read outside where it is not
     (body,) = r.bodies
     if not (isinstance(body, Call) and body.op == "mul"):
@@ -104,16 +112,6 @@ def _contraction(value: Expr, binders: tuple[Binder, ...]) -> _Contraction | Non
     if names.index(one) < names.index(other):
         return _Contraction(r, first, second, by_name[one], by_name[other])
     return _Contraction(r, second, first, by_name[other], by_name[one])
-
-
-def _replaced(e: Expr, old: Expr, new: Expr) -> Expr:
-    return new if e == old else map_children(lambda child: _replaced(child, old, new), e)
-
-
-def _blocks(extent: Expr, size: int) -> Expr:
-    """How many blocks of `size` cover an extent."""
-    padded = Call("add", (extent, const(size - 1, I64)), I64)
-    return Call("floordiv", (padded, const(size, I64)), I64)
 
 
 def near(e: Expr, index: str, orders: Mapping[str, tuple[int, ...]]) -> bool:

@@ -50,3 +50,9 @@ def shared_data() -> Path:
 def interruptible() -> None:
     """In a child before it runs: a suite that was started in the background, or by nohup, hands down an ignored SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code is kept between runs of the suite."""
+    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))

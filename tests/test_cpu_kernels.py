@@ -36,10 +36,7 @@ EDGES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled code is kept between runs of the suite."""
-    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))
+pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 @pytest.mark.parametrize("kernel", [k for _, k in PUBLIC], ids=[n for n, _ in PUBLIC])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -34,9 +33,7 @@ INVERSE = ("asin", "acos", "atan")
 SPECIAL = (0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"))
 
 
-@pytest.fixture(autouse=True)
-def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIR_CACHE_DIR", str(Path(str(request.config.cache.mkdir("kir")))))
+pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 def compiled(op: str, dtype: str) -> Callable[..., Any]:

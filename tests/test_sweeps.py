@@ -37,9 +37,7 @@ ONE_ROW = """kernel k(inout a: f64[N], inout b: f64[N], steps: i64) where N >= 2
 COUNTED = FAR.replace("repeat steps", "repeat t in steps").replace("a[i + 1, j] * 0.5", "a[i + 1, j] * f64(t)")
 
 
-@pytest.fixture(autouse=True)
-def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))
+pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 def far(a: Any, b: Any) -> None:

@@ -34,9 +34,7 @@ APART = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))
+pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 def joined(text: str) -> tuple[Kernel, Plan | None]:

@@ -25,9 +25,7 @@ FORMS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _kept_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIR_CACHE_DIR", str(request.config.cache.mkdir("kir")))
+pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 def turns(plan: Plan) -> Iterator[Turn]:
