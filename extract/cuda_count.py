@@ -54,7 +54,8 @@ class Frame:
     """A loop's body: the names that it binds, its executions over all threads and by one thread, what is computed in it already.
 
     `index`: the loop's index, "" of none; `instructions`: of one execution; `places`: positions in arrays, by indices and extents, that are
-    computed in it, `counters` of them the loop's index itself; `constants`: instructions that load what functions need, once a turn.
+    computed in it, `moving` of them with the loop, `counters` its index itself; `constants`: instructions that load what functions need,
+    once a turn.
     """
 
     names: set[str]
@@ -64,6 +65,7 @@ class Frame:
     seen: set[Expr] = field(default_factory=set[Expr])
     places: set[tuple[Expr, ...]] = field(default_factory=set[tuple[Expr, ...]])
     instructions: float = 0.0
+    moving: int = 0
     counters: int = 0
     constants: dict[object, float] = field(default_factory=dict[object, float])
 
@@ -238,6 +240,7 @@ class Count:
         moves = frame.index and any(frame.index in free(i) for i in indices)
         if moves:
             self.integer("address", share, frame)
+            frame.moving += 1
             frame.counters += indices == (IndexRef(frame.index),)
         if [i.name for i in indices if isinstance(i, IndexRef)] != self.grid or not self.flat:
             outside = self.frames[max(0, self.frames.index(frame) - 1)] if moves and frame in self.frames else frame

@@ -47,6 +47,9 @@ STAGED: Final = (5.5, 7.5)
 and its place, where so many products lie in registers that places are not kept."""
 CROWDED: Final = (16, 64)
 """Products of a thread from which on places are computed anew: where a step loads its own operands, and where it loads the next one's."""
+JOINED: Final = 10
+"""Partial maxima and minima that a launch joins, from warp to warp and lane to lane, up to which its loops move places on; in longer code
+NVVM computes each place from the index."""
 WRITTEN_OUT: Final = 256
 """Products of a thread, at most, in one turn of a tile's inner loop."""
 SHARED_ATOMIC: Final = (0.125, 0.5)
@@ -67,6 +70,7 @@ class Walker:
         self.tally = self.count.tally
         self.blocks = 1.0
         self.team = 1
+        self.anew = _joined_extremes(launch) > JOINED
 
     def walk(self) -> Tally:
         """The tally of the whole launch."""
@@ -208,6 +212,8 @@ class Walker:
         copies = 1 if outer or here.instructions * step > LONG else UNROLLED
         ops = COUNTED + self.machine.extra.get("size_ops", 0.0) + (SERIAL if serial else 0) + sum(here.constants.values())
         self.count.integer("loop", ops / step / copies)
+        if self.anew and not here.counters:
+            self.count.integer("address", here.moving * (copies - 1) / step / copies)
         # What the index alone places: by a pointer that a turn moves on, or with one addition fewer.
         self.count.integer("address", here.counters / step * (POINTER / copies - 2 if serial else -1 / copies))
         self.tally.chain += here.each / step * self.machine.loop_cycles
@@ -278,3 +284,9 @@ class Walker:
         self.count.op("add", I32 if node.dtype is BOOL else node.dtype, steps * parts * 2, chained=False)
         here = self.count.here
         self.tally.chain += here.each * steps * (parts * self.machine.latency + self.machine.extra["near_latency"])
+
+
+def _joined_extremes(launch: Launch) -> int:
+    """The partial results that a thread joins to its own by selection."""
+    extremes = [n for n in walk(launch.body) if isinstance(n, Join) and n.kind in ("max", "min") and n.dtype.is_float]
+    return sum(5 + (launch.threads // WARP - 1 if n.scope == "block" else 0) for n in extremes)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from extract.barriers_cuda import lean
 from extract.domains import conjunction
+from extract.fuse import walk
 from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower_cuda import Team, ThreadLowering
@@ -44,7 +45,7 @@ from kernel_ir.nodes import (
     Stmt,
     const,
 )
-from kernel_ir.plan import Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, Space, Step, Store, When
+from kernel_ir.plan import Buffer, Launch, Loop, LoopKind, Node, Plan, RepeatLaunch, RowTile, Space, Step, Store, When
 from kernel_ir.walk import free, statements, subtrees
 
 Share = Literal["point", "warp", "block", "nearest"]
@@ -85,11 +86,18 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
             plans.setdefault(plan.steps, plan)
 
     for fusion in FUSIONS:
-        found = grouping(kernel, fusion)
+        found, by_rows = grouping(kernel, fusion), True
         choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in PRODUCTS[1:])]
         for mapping, products in choices:
+            if products in ROW_SHAPES and not by_rows:
+                continue
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
             plan = _plan(kernel, kernel, found, target, mapping, _SHAPED.get(products), sizes, schedule, layouts)
+            if products in ROW_SHAPES:
+                # Without a launch by rows these are plans by tiles.
+                by_rows = any(isinstance(n, RowTile) for launch in _launches(plan.steps) for n in walk(launch.body))
+                if not by_rows:
+                    continue
             offer(plan)
             if products == "plain":
                 for width in (2, 4, 8):
@@ -109,6 +117,11 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
                 for width in (2, 4, 8):
                     offer(_with_neighbours(plan, width))
     return tuple(plans.values())
+
+
+def _launches(steps: tuple[Step, ...]) -> Iterator[Launch]:
+    for step in steps:
+        yield from _launches(step.body) if isinstance(step, RepeatLaunch) else (step,)
 
 
 def _with(plan: Plan, choice: tuple[str, str], made: Callable[[Launch, Mapping[str, Buffer], set[str]], Launch | None]) -> Plan | None:

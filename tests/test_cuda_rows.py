@@ -75,6 +75,11 @@ def test_attention_is_chosen_by_cost_and_its_schedule_parses_back() -> None:
     assert again.plan.steps == result.plan.steps
 
 
+def test_what_has_no_reduction_over_products_has_no_plan_by_rows() -> None:
+    for kernel in (kir.parse_file(KERNELS)[name] for name in ("matmul", "attention")):  # as written, attention takes three passes
+        assert not [p for p in cuda_plans(kernel, "cuda:sm_80", SIZES) if dict(p.schedule)["products"] in ROW_SHAPES]
+
+
 def test_without_a_licence_the_three_passes_stay() -> None:
     kernel = kir.parse_file(KERNELS)["attention"]
     result = kir.optimize(kernel, target="cuda:sm_80", sizes=SIZES, check=False)

@@ -61,6 +61,19 @@ def test_a_turn_of_a_row_loop_counts_what_moves_with_it_and_nothing_else() -> No
     )  # m[i] is loaded before the loop, exp's constants in it
 
 
+@pytest.mark.parametrize(("threads", "integer"), [(128, 11), (512, 14)])
+def test_where_many_extremes_are_joined_places_are_computed_anew(threads: int, integer: int) -> None:
+    """In NVVM's code of 512 threads, whose 16 warps' maxima are joined, no place moves on with the loop; with 4 warps it does."""
+    machine = load_machine("sm_80")
+    kernel = row_kernel(*ROWS["tuned"]["greatest"])
+    found = cuda_plans(kernel, "cuda:sm_80", dict.fromkeys(kernel.sizes, 4 * threads))
+    plan = next(p for p in found if " ".join(h for _, h in p.schedule) == "most block plain 4")
+    case = Case("greatest", "", replace(plan, fast_math=frozenset({"contract"})), "N")
+    assert {unit: count * 16 for unit, count in iteration(case, machine).items()} == pytest.approx(
+        {"float": 48, "memory": 4, "integer": integer}
+    )
+
+
 def test_the_committed_comparison_holds_what_the_readme_says() -> None:
     data = json.loads((RESULTS.parent / "model_sass.json").read_text(encoding="utf-8"))
     assert judged(data["rows"])["within_15_percent"] == data["within_15_percent"]
