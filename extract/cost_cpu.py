@@ -39,16 +39,21 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     cores = max(1.0, turns / -(-turns // machine.units)) if parallel else 1.0  # the last turns leave cores idle
     moved = traffic(work.accesses, buffers, machine, cores, frozenset(loop.index for loop in loops))
     alone = 1.0 if cores == 1.0 else left / turns
-    cycles, near, memory = 0.0, 0.0, 0.0
+    cycles, near, memory, draining = 0.0, 0.0, 0.0, 0.0
     for loop in work.core.keys() | moved.keys():
         levels = moved.get(loop, [Traffic()] * len(machine.levels))
         caches = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], levels[:-1], strict=True)) / cores
-        each = [machine.levels[-1].cycles(levels[-1].read, levels[-1].written, levels[-1].past, alone=one) for one in (True, False)]
-        last = alone * each[0] + (1.0 - alone) * each[1]
+        far = levels[-1]
+        last, drained = (
+            alone * machine.levels[-1].cycles(*bytes_, alone=True) + (1.0 - alone) * machine.levels[-1].cycles(*bytes_)
+            for bytes_ in ((far.read, far.written, 0.0), (0.0, 0.0, far.past))
+        )
         # What one loop computes runs while it waits for memory; what the next does, hardly.
         every = (work.core.get(loop, 0.0) / cores, caches, last)
         cycles += max(every) + (1.0 - HIDDEN) * (sum(every) - max(every))
-        near, memory = near + caches, memory + last
+        near, memory, draining = near + caches, memory + last + drained, draining + drained
+    # Stores past the caches leave the core at once: memory takes them while the next loops run.
+    cycles = max(cycles + (1.0 - HIDDEN) * draining, memory)
     access = sum(work.units.get(name, 0.0) for name in ("load", "store")) / cores
     compute = sum(work.units.values()) / cores - access
     overhead = machine.launch_cycles if parallel else 0.0

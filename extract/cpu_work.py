@@ -103,12 +103,15 @@ class Work:
                     self._turn(node)
                 case Stream():
                     self._stream(node)
-                case Let() | Combine() | Store() | Accumulator():
+                case Store():
+                    self._expression(node.value)
+                    self._address(node.indices)
+                    self._written(node)
+                    self._here.seen = {e for e in self._here.seen if not _loads(e, node.buffer)}
+                case Let() | Combine() | Accumulator():
                     for e in expressions_of(node):
                         self._expression(e)
                     self._written(node)
-                    if isinstance(node, Store):
-                        self._here.seen = {e for e in self._here.seen if not _loads(e, node.buffer)}
                 case Alloc(buffer=buffer, fill=fill) if fill is not None:
                     size = prod(max(0, number(n, self.sizes)) for n in buffer.shape) * buffer.dtype.itemsize
                     self._add("store", self._here.times * size / (self.machine.levels[0].written or 32.0))
@@ -333,7 +336,11 @@ class Work:
         self._access(e.array, e.indices, home, False)
         if e.default is not None:
             self._add("branch", home.times * GUARDED, home)
-        for i in e.indices:  # an address of an affine index is free, one that loads or divides is not
+        self._address(e.indices)
+
+    def _address(self, indices: tuple[Expr, ...]) -> None:
+        """An address of affine indices is free, one that loads or divides is not."""
+        for i in indices:
             for x in subtrees(i):
                 if isinstance(x, Load) or (isinstance(x, Call) and x.op not in ("add", "sub", "mul", "neg")):
                     self._expression(x)
