@@ -6,9 +6,8 @@ memory to the same threads, whose columns they multiply. Sums along rows stay ap
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
-from backends.cuda_expr import Expressions, constant
+from backends.cuda_expr import TYPES, Expressions, constant
 from backends.cuda_lines import WARP
 from backends.cuda_prelude import helper_name
 from extract.intervals import with_binder
@@ -22,8 +21,6 @@ from kernel_ir.walk import free
 
 _TERMS, _ITEMS = 8, 4
 """What a warp stages at once of an operand whose terms are neighbours in memory: whole sectors, each element in a bank of its own."""
-_ZERO: Final = "float32(0.0)"
-_LEAST: Final = "float32(-math.inf)"
 
 
 def row_tile_lines(tile: RowTile, e: Expressions) -> tuple[list[str], list[str]]:
@@ -37,6 +34,8 @@ class _RowTile:
     def __init__(self, tile: RowTile, e: Expressions) -> None:
         self.tile = tile
         self.e = e
+        self.dtype, self.kind = tile.dtype, TYPES[tile.dtype.name]
+        self.zero, self.least = f"{self.kind}(0.0)", f"{self.kind}(-math.inf)"
         self.orders = {name: b.order for name, b in e.buffers.items()}
         self.row, self.term, self.k = (e.name(b.index) for b in (tile.rows, tile.terms, tile.reduction))
         self.uneven = tile.rows.index in free(tile.terms.hi)
@@ -72,8 +71,8 @@ class _RowTile:
             local["gathered"] = rows * columns
         local |= {f"{self.e.name(s.name)}_rows": rows for s in t.sums}
         return [
-            *(f"{t.total}_{side} = cuda.shared.array({n}, float32, alignment=16)" for side, n in shared.items()),
-            *(f"{name} = cuda.local.array({n}, float32)" for name, n in local.items()),
+            *(f"{t.total}_{side} = cuda.shared.array({n}, {self.kind}, alignment=16)" for side, n in shared.items()),
+            *(f"{name} = cuda.local.array({n}, {self.kind})" for name, n in local.items()),
         ]
 
     def _bounds(self) -> Iterator[str]:
@@ -94,13 +93,13 @@ class _RowTile:
         t = self.tile
         rows, _, columns = t.each
         yield f"for u in range({rows}):"
-        yield f"    row_top[u] = {_LEAST}"
+        yield f"    row_top[u] = {self.least}"
         for s in t.sums:
-            nothing = _ZERO if s.kind == "expsum" else constant(over_nothing(s.kind, F32))
+            nothing = self.zero if s.kind == "expsum" else constant(over_nothing(s.kind, self.dtype))
             yield f"    {self.e.name(s.name)}_rows[u] = {nothing}"
         if t.across is not None:
             yield f"for u in range({rows * columns}):"
-            yield f"    gathered[u] = {_ZERO}"
+            yield f"    gathered[u] = {self.zero}"
 
     # -- a step: some terms
 
@@ -112,7 +111,7 @@ class _RowTile:
             item, term = (self.e.name(t.columns.index), "first_column", limit, t.span), (self.term, "first_term", "last_term", t.width)
             yield from self._staged(t.factor, t.terms, "factor", item, term, t.span)
         yield f"for u in range({rows * terms}):"
-        yield f"    totals[u] = {_ZERO}"
+        yield f"    totals[u] = {self.zero}"
         if t.kept:
             yield from self._right("index(0)")
             yield "cuda.syncthreads()"
@@ -125,7 +124,8 @@ class _RowTile:
         yield f"for u in range({rows}):"
         yield from _indented(list(self._row()))
         if t.across is not None:
-            yield "cuda.syncwarp()"
+            # Without a term of the contraction no barrier came before.
+            yield "cuda.syncwarp()" if t.kept else "cuda.syncthreads()"
             yield from self._gathered()
         yield "cuda.syncthreads()"
         yield f"first_term = index(first_term + index({t.width}))"
@@ -181,7 +181,7 @@ class _RowTile:
         yield f"        {term[0]} = index(index({term[1]} + term) + index(v * {terms}))"
         inside = f"{item[0]} < {item[2]} and {term[0]} < {term[2]}{more}"
         at = f"{t.total}_{side}[index(place + index(u * {items} + v * {terms * stride}))]"
-        yield f"        {at} = {self.e.text(value)} if {inside} else {_ZERO}"
+        yield f"        {at} = {self.e.text(value)} if {inside} else {self.zero}"
 
     def _totals(self, start: str) -> Iterator[str]:
         """The products of what is staged join the totals."""
@@ -207,7 +207,7 @@ class _RowTile:
         return f"cuda.fma({a}, {b}, {at})" if self.e.contract else f"{at} + {self._product(a, b)}"
 
     def _product(self, a: str, b: str) -> str:
-        return f"{a} * {b}" if self.e.contract else f"libdevice.fmul_rn({a}, {b})"
+        return f"{a} * {b}" if self.e.contract else f"libdevice.{'fmul_rn' if self.dtype is F32 else 'dmul_rn'}({a}, {b})"
 
     def _row(self) -> Iterator[str]:
         """One row of a thread: its terms' values, its maximum, what is summed of it."""
@@ -216,17 +216,17 @@ class _RowTile:
         exponent, across = t.exponent, t.across
         at = f"totals[u * {terms} + v]"
         yield f"{self.row} = index(index(first_row + row_part) + index(u))"
-        yield f"row_next = {_LEAST}"
+        yield f"row_next = {self.least}"
         yield f"for v in range({terms}):"
         yield from _indented(list(self._term()))
         yield f"    {self.e.name(t.total)} = {at}"
         for s in self.plain:
             yield from _indented(["if row_inside:", f"    {self._joins(s, self.e.text(s.value))}"])
         if exponent is not None:
-            yield f"    {at} = {self.e.text(exponent)} if row_inside else {_LEAST}"
+            yield f"    {at} = {self.e.text(exponent)} if row_inside else {self.least}"
             yield f"    row_next = {self._max('row_next', at)}"
         elif across is not None:
-            yield f"    {at} = {self.e.text(across.value)} if row_inside else {_ZERO}"
+            yield f"    {at} = {self.e.text(across.value)} if row_inside else {self.zero}"
         if exponent is not None:
             yield from self._weights()
         if across is not None:
@@ -249,7 +249,7 @@ class _RowTile:
         yield from self._shuffled("row_next", lambda other: self._max("row_next", other))
         yield f"row_next = {self._max('row_top[u]', 'row_next')}"
         # Where every exponent so far is -inf, so is each one less nothing, and each weight is 0.
-        yield f"row_base = row_next if row_next != {_LEAST} else {_ZERO}"
+        yield f"row_base = row_next if row_next != {self.least} else {self.zero}"
         yield "row_scale = math.exp(row_top[u] - row_base)"
         yield "row_top[u] = row_next"
         for s in self.expsums:
@@ -270,7 +270,7 @@ class _RowTile:
 
     def _weighted(self, s: RowSum, weight: str) -> str:
         name = f"{self.e.name(s.name)}_rows[u]"
-        added = f"{name} + {weight}" if s.value == const(1.0, F32) else self._added(name, weight, self.e.text(s.value))
+        added = f"{name} + {weight}" if s.value == const(1.0, self.dtype) else self._added(name, weight, self.e.text(s.value))
         return f"{name} = {added}"
 
     def _joins(self, s: RowSum, value: str) -> str:
@@ -286,7 +286,7 @@ class _RowTile:
         return self._extreme("max", a, b)
 
     def _extreme(self, kind: str, a: str, b: str) -> str:
-        return self.e.helper(helper_name("maximum" if kind == "max" else "minimum", "float32"), a, b)
+        return self.e.helper(helper_name("maximum" if kind == "max" else "minimum", self.kind), a, b)
 
     def _shuffled(self, name: str, joined: Callable[[str], str]) -> Iterator[str]:
         """A butterfly over the threads of a row, which are neighbours."""
@@ -353,7 +353,7 @@ class _RowTile:
         if t.exponent is not None:
             some = self.e.text(Call("lt", (t.terms.lo, t.terms.hi), BOOL))
             # exp(s - max) is NaN where every s is -inf; the running form has no way to see that before the end.
-            yield f"        row_wrong = row_top[u] == {_LEAST} and {some}"
+            yield f"        row_wrong = row_top[u] == {self.least} and {some}"
         for s in t.sums:
             yield f"        {self._named(s, f'{self.e.name(s.name)}_rows[u]')}"
         if of_rows:
@@ -371,7 +371,7 @@ class _RowTile:
                 yield f"                {self._stored(store.buffer, store.indices, store.value)}"
 
     def _named(self, s: RowSum, text: str) -> str:
-        return f"{self.e.name(s.name)} = " + (f"float32(math.nan) if row_wrong else {text}" if s.kind == "expsum" else text)
+        return f"{self.e.name(s.name)} = " + (f"{self.kind}(math.nan) if row_wrong else {text}" if s.kind == "expsum" else text)
 
     def _stored(self, buffer: str, indices: tuple[Expr, ...], value: Expr) -> str:
         return f"{self.e.name(buffer)}[{self.e.place(buffer, indices)}] = {self.e.stored(value, self.e.buffers[buffer].dtype)}"

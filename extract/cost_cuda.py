@@ -33,8 +33,9 @@ def resident_blocks(launch: Launch, machine: Machine) -> float:
                 ahead = node.depth * (node.height + node.width) // launch.threads if node.ahead else 0
                 registers = (rows * columns + rows + columns + ahead) * node.left.dtype.itemsize // 4 + HELD
             case RowTile(each=(rows, terms, columns)):
-                shared += 4 * shared_elements(node)
-                registers = rows * (terms + 3) + max(terms, columns) + (rows * columns if node.across is not None else 0) + HELD
+                shared += node.dtype.itemsize * shared_elements(node)
+                held = rows * (terms + 3) + max(terms, columns) + (rows * columns if node.across is not None else 0)
+                registers = held * node.dtype.itemsize // 4 + HELD
             case _:
                 pass
     limits = [machine.extra["blocks"], machine.extra["threads"] // launch.threads]

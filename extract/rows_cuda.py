@@ -7,6 +7,7 @@ The scores of a block live in registers, never in memory. Sums, extremes and exp
 be along columns besides. That expsum may be made so, in one pass and in any order, is what it means; sums and extremes have no order.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +17,7 @@ from extract.groups import Group
 from extract.intervals import with_binder
 from extract.names import Names
 from extract.tile_cuda import SHAPES, TileShape, block_loops, rectangular
-from kernel_ir.dtypes import F32, I64
+from kernel_ir.dtypes import F32, F64, I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.plan import Guard, Launch, RowSum, RowTile, Store
 from kernel_ir.walk import children, free, map_children, substitute, subtrees
@@ -25,7 +26,7 @@ from kernel_ir.walk import children, free, map_children, substitute, subtrees
 @dataclass(frozen=True, slots=True)
 class RowShape:
     """Rows and terms of a step, columns that a block sums, terms of the inner contraction that it stages, what a thread has of the first
-    three; whether all of the left operand stays in shared memory; how other contractions of the plan run."""
+    three (half the rows of f64); whether all of the left operand stays in shared memory; how other contractions of the plan run."""
 
     height: int
     width: int
@@ -45,9 +46,13 @@ ROW_SHAPES: Final = {
     "rows64x128": RowShape(64, 32, 128, 32, (4, 4, 16), False),
     "rows32": RowShape(32, 32, 64, 64, (4, 4, 8), True),
 }
-"""All fit in the 48 KB of shared memory that a block has without asking, and in 128 registers a thread (168 with 128 columns)."""
+"""Of f32 all fit in the shared memory that a block has without asking, and in 128 registers a thread (168 with 128 columns)."""
+SHARED_BYTES: Final = 48 * 1024
+"""What a block has without asking."""
 PAD: Final = 4
 """Elements added to each staged row: 128-bit reads fit, and 8 terms by 4 items that a warp stages hit 32 different banks."""
+LEAST_DEPTH: Final = 16
+"""Terms of the inner contraction that are staged at once, at least."""
 _KINDS: Final = ("sum", "max", "min", "expsum")
 
 
@@ -57,8 +62,7 @@ class _Unfit(Exception):
 
 def shared_elements(t: RowTile) -> int:
     """Elements of shared memory that a block of the tile has."""
-    across = 0 if t.across is None else t.width * (t.span + t.height + PAD)
-    return t.depth * (t.height + t.width + 2 * PAD) + across
+    return t.depth * (t.height + t.width + 2 * PAD) + (0 if t.across is None else t.width * (t.span + t.height + PAD))
 
 
 def row_launch(name: str, group: Group, shape: RowShape, names: Names, arrays: Mapping[str, ArrayType]) -> Launch | None:
@@ -67,17 +71,23 @@ def row_launch(name: str, group: Group, shape: RowShape, names: Names, arrays: M
     if found is None:
         return None
     tile, around = found
+    if tile.dtype is F64:
+        tile = replace(tile, each=(tile.each[0] // 2, *tile.each[1:]))
+    while shared_elements(tile) * tile.dtype.itemsize > SHARED_BYTES:
+        if tile.depth == LEAST_DEPTH:
+            return None
+        tile = replace(tile, kept=False, depth=tile.depth // 2)
     loops = [(tile.row_block, blocks_of(tile.rows.hi, shape.height)), *((b.index, b.hi) for b in reversed(around))]
     if tile.columns is not None:
         loops.insert(0, (tile.column_block, blocks_of(tile.columns.hi, shape.span)))
-    launch = Launch(name, block_loops(loops, tile), shape.threads)
-    if not shape.kept:
+    launch = Launch(name, block_loops(loops, tile), math.prod(tile.threads))
+    if not tile.kept:
         return launch
     # A longer contraction is staged in parts.
-    other = replace(launch, body=block_loops(loops, replace(tile, kept=False, depth=shape.depth // 2)))
+    other = replace(launch, body=block_loops(loops, replace(tile, kept=False, depth=tile.depth // 2)))
     if isinstance(tile.reduction.hi, Const):
-        return launch if tile.reduction.hi.value <= shape.depth else other
-    return replace(launch, guard=Guard(at_most=((tile.reduction.hi, shape.depth),)), otherwise=other)
+        return launch if tile.reduction.hi.value <= tile.depth else other
+    return replace(launch, guard=Guard(at_most=((tile.reduction.hi, tile.depth),)), otherwise=other)
 
 
 def _groupings(group: Group) -> Iterator[Group]:
@@ -102,6 +112,7 @@ class _Matched:
     def __init__(self, group: Group, shape: RowShape, names: Names, arrays: Mapping[str, ArrayType]) -> None:
         self.group, self.shape, self.names, self.arrays = group, shape, names, arrays
         self.total = names.fresh("total")
+        self.dtype: DType | None = None
         self.term: Binder | None = None
         self.contraction: Reduce | None = None
         self.exponent: Expr | None = None
@@ -121,7 +132,7 @@ class _Matched:
         across, factor = (None, None) if self.across is None else self.across[1:]
         sums = tuple(self.sums.values())
         if factor is not None:
-            _require(rows.index not in free(factor) and factor.dtype is F32)
+            _require(rows.index not in free(factor) and factor.dtype is self.dtype)
         if self.exponent is not None:
             # Where there is an exponent, a step keeps that of each total alone.
             _require(across is None or across.kind == "expsum")
@@ -190,8 +201,10 @@ class _Matched:
                 return map_children(self._named, e)
 
     def _sum(self, r: Reduce) -> Local:
-        _require(r.kind in _KINDS and len(r.binders) == 1 and r.dtype is F32)
+        _require(r.kind in _KINDS and len(r.binders) == 1 and r.dtype in (F32, F64))
         (b,) = r.binders
+        self.dtype = self.dtype or r.dtype
+        _require(self.dtype is r.dtype)
         if self.term is None:
             self.term = Binder(self.names.fresh(b.index), b.lo, b.hi)
         _require((self.term.lo, self.term.hi) == (b.lo, b.hi))
@@ -204,20 +217,20 @@ class _Matched:
             key = replace(r, binders=(), bodies=tuple(bodies))
             made = self.sums.get(key) or RowSum(self.names.fresh(f"{r.kind}_{b.index}"), r.kind, value)
             self.sums[key] = made
-            return Local(made.name, F32)
+            return Local(made.name, r.dtype)
         found = self.across
         if found is None:
             weight, factor = self._split(r.kind, value)
             found = self.across = (value, RowSum(self.names.fresh(f"{r.kind}_{b.index}"), r.kind, weight), factor)
         _require(found[0] == value and found[1].kind == r.kind)
-        return Local(found[1].name, F32)
+        return Local(found[1].name, r.dtype)
 
     def _split(self, kind: str, value: Expr) -> tuple[Expr, Expr]:
         """The value as (what reads no column, what reads no total): a product as it is written, or an expsum's second operand."""
         _require(kind in ("sum", "expsum"))
         if kind == "expsum":
             _require(self.total not in free(value))
-            return const(1.0, F32), value
+            return const(1.0, value.dtype), value
         if self.total not in free(value) and not isinstance(value, Call):
             raise _Unfit
         match value:
@@ -235,13 +248,13 @@ class _Matched:
         """A term with its contraction named."""
         match e:
             case Reduce():
-                _require(e.kind == "sum" and len(e.binders) == 1 and e.dtype is F32 and not self._reads_column(e))
+                _require(e.kind == "sum" and len(e.binders) == 1 and e.dtype is self.dtype and not self._reads_column(e))
                 (b,) = e.binders
                 if self.contraction is None:
                     self.contraction = _renamed(e, self.names.fresh(b.index))
                 (known,) = self.contraction.binders
                 _require(_renamed(e, known.index) == self.contraction and (always or self._whole(e)))
-                return Local(self.total, F32)
+                return Local(self.total, e.dtype)
             case Fold():
                 raise _Unfit
             case Call("select" | "and" | "or", (first, *rest)):
@@ -263,10 +276,10 @@ class _Matched:
         """The factor that reads rows, the factor that reads terms, and the rows."""
         (body,) = r.bodies
         (c,) = r.binders
-        _require(isinstance(body, Call) and body.op == "mul" and body.dtype is F32 and rectangular(c))
+        _require(isinstance(body, Call) and body.op == "mul" and body.dtype is self.dtype and rectangular(c))
         first, second = children(body)
         left, right = (second, first) if term.index in free(first) else (first, second)
-        _require(term.index in free(right) and term.index not in free(left) and left.dtype is F32 and right.dtype is F32)
+        _require(term.index in free(right) and term.index not in free(left) and left.dtype is right.dtype is self.dtype)
         own = [b for b in self.group.outer if b.index in free(left) and b.index not in free(right)]
         _require(own)
         rows = own[-1]

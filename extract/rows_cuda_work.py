@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Final
 from extract.cuda_count import WARP, Frame
 from extract.sizes import number
 from extract.tile_cuda import near
-from kernel_ir.dtypes import F32
 from kernel_ir.nodes import Const, Expr
 from kernel_ir.plan import RowTile
 
@@ -54,11 +53,11 @@ def count_row_tile(walker: "Walker", t: RowTile) -> None:
         """Products of `height` by `width` a thread, so many times, operands read from shared memory."""
         frame(times, chained=False)
         for op in ("add",) if count.contract else ("mul", "add"):
-            count.op(op, F32, height * width)
-        count.instructions(sum(-(-n * F32.itemsize // LANE_BYTES) for n in (height, width)))
+            count.op(op, t.dtype, height * width)
+        count.instructions(sum(-(-n * t.dtype.itemsize // LANE_BYTES) for n in (height, width)))
         count.integer("loop", PLACED)
         count.frames.pop()
-        walker.tally.sectors += here.runs / WARP * times * (height + width) / 2 * 4
+        walker.tally.sectors += here.runs / WARP * times * (height + width) / 2 * t.dtype.itemsize
 
     stage(t.left, t.reduction.index, t.rows.index, t.depth * t.height, 1 if t.kept else parts)
     stage(t.right, t.reduction.index, t.terms.index, t.depth * t.width, parts)
@@ -94,14 +93,14 @@ def _scores(walker: "Walker", t: RowTile, frame: Frame) -> None:
         count.instructions(1.0, frame)
     if t.exponent is not None:
         count.expression(t.exponent)
-        count.op("max", F32, 3, frame, chained=False)
-        count.op("exp", F32, 1, frame, chained=False)
+        count.op("max", t.dtype, 3, frame, chained=False)
+        count.op("exp", t.dtype, 1, frame, chained=False)
     elif t.across is not None:
         count.expression(t.across.value)
     for s in t.sums:
         if not isinstance(s.value, Const):
             count.expression(s.value)
-        count.op("max" if s.kind in ("max", "min") else "add", F32, 3 if s.kind in ("max", "min") else 1, frame, chained=False)
+        count.op("max" if s.kind in ("max", "min") else "add", t.dtype, 3 if s.kind in ("max", "min") else 1, frame, chained=False)
 
 
 def _rows(walker: "Walker", t: RowTile, frame: Frame) -> None:
@@ -111,6 +110,6 @@ def _rows(walker: "Walker", t: RowTile, frame: Frame) -> None:
     count = walker.count
     shuffles = t.threads[1].bit_length() - 1
     count.instructions(shuffles, frame)
-    count.op("max", F32, 3 * (shuffles + 1), frame, chained=False)
-    count.op("exp", F32, 1, frame, chained=False)
-    count.op("mul", F32, (t.each[2] if t.across is not None else 0) + len(t.sums), frame, chained=False)
+    count.op("max", t.dtype, 3 * (shuffles + 1), frame, chained=False)
+    count.op("exp", t.dtype, 1, frame, chained=False)
+    count.op("mul", t.dtype, (t.each[2] if t.across is not None else 0) + len(t.sums), frame, chained=False)

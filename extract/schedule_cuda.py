@@ -53,6 +53,8 @@ Share = Literal["point", "warp", "block", "nearest"]
 MAPPINGS: Final[tuple[Share, ...]] = ("nearest", "point", "warp", "block")
 PRODUCTS: Final = ("plain", *SHAPES, *ROW_SHAPES)
 """How sums of products run: like any sum, in tiles of shared memory, or (those inside of reductions) by blocks of rows, in one pass."""
+FIRST: Final = next(iter(ROW_SHAPES))
+"""The shape of blocks of rows that fits wherever any does."""
 _SHAPED: Final[dict[str, TileShape | RowShape]] = {**SHAPES, **ROW_SHAPES}
 FUSIONS: Final[tuple[Fusion, ...]] = ("most", "equal", "none")
 THREADS: Final[dict[Literal["point", "warp"], int]] = {"point": 256, "warp": 128}
@@ -95,8 +97,9 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
             plan = _plan(kernel, kernel, found, target, mapping, _SHAPED.get(products), sizes, schedule, layouts)
             if products in ROW_SHAPES:
                 # Without a launch by rows these are plans by tiles.
-                by_rows = any(isinstance(n, RowTile) for launch in _launches(plan.steps) for n in walk(launch.body))
-                if not by_rows:
+                made = any(isinstance(n, RowTile) for launch in _launches(plan.steps) for n in walk(launch.body))
+                by_rows = made or products != FIRST
+                if not made:
                     continue
             offer(plan)
             if products == "plain":

@@ -214,6 +214,16 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """CPU: asks for the lines of `source` for all of `along`, neighbours in memory, as they will be read for the next value of `row`, an
+    index of a loop around; for its last value, of that one. Changes no value."""
+
+    source: Load
+    along: Binder
+    row: Binder
+
+
+@dataclass(frozen=True, slots=True)
 class BlockTile:
     """GPU: `buffer[indices] = result` for a rectangle of `rows` by `columns` a block; `result` reads the scalar `total`, which is
     `sum(reduction: left * right)`.
@@ -293,6 +303,11 @@ class RowTile:
     kept: bool = False
 
     @property
+    def dtype(self) -> DType:
+        """The type of all products and sums: f32 or f64."""
+        return self.left.dtype
+
+    @property
     def threads(self) -> tuple[int, int]:
         """Threads of a block along the rows, and along terms and columns: those of one row are of one warp."""
         return self.height // self.each[0], self.width // self.each[1]
@@ -314,6 +329,7 @@ Node = (
     | Tile
     | Turn
     | Stream
+    | Prefetch
     | BlockTile
     | RowTile
 )
@@ -334,7 +350,8 @@ class Launch:
     """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU.
 
     `deal`: whether a CPU thread gets a contiguous block of the parallel iterations, or every n-th one (work that grows with the index).
-    GPU: where the `guard` does not hold at a call, `otherwise` runs instead.
+    GPU: where the `guard` does not hold at a call, `otherwise` runs instead. CPU: the body of a launch with a `patch` is a nest of loops;
+    so many turns of each are done at once, those of the last in the lanes of a vector.
     """
 
     name: str
@@ -344,6 +361,7 @@ class Launch:
     deal: Literal["block", "cyclic"] = "block"
     guard: Guard | None = None
     otherwise: "Launch | None" = None
+    patch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
