@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from backends.cpu_expr import Expressions, constant, numba_type
 from backends.cpu_pieces import held
-from backends.cpu_stream import stream_line
+from backends.cpu_stream import prefetch_line, stream_line
 from backends.cpu_tile import tile_lines
 from backends.cpu_turn import turn_lines
 from extract.reductions import over_nothing
@@ -19,6 +19,7 @@ from kernel_ir.plan import (
     Let,
     Loop,
     Node,
+    Prefetch,
     Store,
     Stream,
     Tile,
@@ -89,6 +90,8 @@ class Body:
                     self.printer.lines.append("    " * (self.printer.depth + depth) + text)
             case Stream():
                 line(stream_line(node, e))
+            case Prefetch():
+                line(prefetch_line(node, e))
             case FoldLoop():
                 self._fold(node)
             case Leave():

@@ -46,6 +46,7 @@ from kernel_ir.plan import (
     Plan,
     RepeatLaunch,
     Step,
+    Prefetch,
     Store,
     Stream,
     Tile,
@@ -354,7 +355,7 @@ class _Module:
                 bound |= {b.index for b in (node.rows, node.columns, *node.reduction)}
             if isinstance(node, Turn):
                 bound |= {node.rows.index, node.columns.index}
-            if isinstance(node, Stream):
+            if isinstance(node, Stream | Prefetch):
                 bound.add(node.along.index)
             if isinstance(node, Store | Tile | Turn | Stream):
                 used.add(node.buffer)

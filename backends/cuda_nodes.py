@@ -30,6 +30,7 @@ from kernel_ir.plan import (
     Node,
     RowTile,
     Store,
+    Prefetch,
     Stream,
     Tile,
     Turn,
@@ -87,7 +88,7 @@ class KernelBody(GridHead, Reductions):
                 (extent,) = buffer.shape
                 self.e.buffers = {**self.e.buffers, buffer.name: buffer}
                 self.shared.append(f"{buffer.name} = cuda.shared.array({self.e.address(extent)[6:-1]}, {STORED[buffer.dtype.name]})")
-            case Alloc() | Leave() | Matmul() | Tile() | Turn() | Stream():
+            case Alloc() | Leave() | Matmul() | Tile() | Turn() | Stream() | Prefetch():
                 raise TargetError(f"a plan for CUDA holds a {type(node).__name__.lower()}, which it cannot run")
 
     def _store(self, node: Store) -> None:

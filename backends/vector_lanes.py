@@ -104,6 +104,25 @@ def drain(context):
     return types.void(), generate
 '''
 
+_PREFETCH: Final = '''@intrinsic
+def prefetch(context, source, at, count):
+    """Asks for the lines of neighbouring elements, from `at` on, to come into the second-level cache."""
+
+    def generate(context, builder, signature, args):
+        word, byte = ir.IntType(64), ir.IntType(8)
+        first = builder.bitcast(place(context, builder, types.void(source, at), args[:2]), byte.as_pointer())
+        size = context.get_abi_sizeof(context.get_data_type(source.dtype))
+        bytes_ = builder.mul(context.cast(builder, args[2], signature.args[2], types.int64), ir.Constant(word, size))
+        how = [ir.Constant(ir.IntType(32), x) for x in (0, 2, 1)]  # to read, into the second level, data
+        with cgutils.for_range_slice(builder, ir.Constant(word, 0), bytes_, ir.Constant(word, 64)) as (i, _):
+            line = builder.gep(first, [i])
+            kinds = ir.FunctionType(ir.VoidType(), [line.type, *(x.type for x in how)])
+            builder.call(cgutils.get_or_insert_function(builder.module, kinds, "llvm.prefetch.p0"), [line, *how])
+        return context.get_dummy_value()
+
+    return types.void(source, at, count), generate
+'''
+
 _TURN: Final = '''@intrinsic(prefer_literal=True)
 def turn_lanes(context, count, target, at, below, source, here, beside):
     """Turns a square: row r of the target, from `at` on, is what lies r elements after each of the places `here`, `beside`, …"""
@@ -197,11 +216,44 @@ LANES: Final[dict[str, Helper]] = {
         "    return types.void(array, index, mask, value), generate\n",
         ("lanes_in_memory",),
     ),
+    "read_lanes": Helper(
+        '@intrinsic(prefer_literal=True)\ndef read_lanes(context, count, array, index):\n'
+        '    """Neighbouring elements, from the one at `index` on, all of them."""\n'
+        "    kind = Lanes(array.dtype, count.literal_value)\n\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        vector = context.get_value_type(kind)\n"
+        "        element = place(context, builder, types.void(array, index), args[1:])\n"
+        "        return builder.load(builder.bitcast(element, vector.as_pointer()), align=array.dtype.bitwidth // 8, typ=vector)\n\n"
+        "    return kind(count, array, index), generate\n",
+        ("place", "lanes"),
+    ),
+    "write_lanes": Helper(
+        '@intrinsic\ndef write_lanes(context, array, index, value):\n    """Stores to neighbouring elements, all of them."""\n\n'
+        "    def generate(context, builder, signature, args):\n"
+        "        element = place(context, builder, signature, args)\n"
+        "        builder.store(args[2], builder.bitcast(element, args[2].type.as_pointer()), align=array.dtype.bitwidth // 8)\n"
+        "        return context.get_dummy_value()\n\n"
+        "    return types.void(array, index, value), generate\n",
+        ("place", "lanes"),
+    ),
+    "shift_lanes": Helper(
+        '@intrinsic(prefer_literal=True)\ndef shift_lanes(context, a, b, by):\n'
+        '    """The lanes of a from the one at `by` on, followed by the first of b."""\n'
+        "    first = by.literal_value\n\n"
+        "    def generate(context, builder, signature, args):\n"
+        "        count = args[0].type.count\n"
+        "        lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))\n"
+        "        return builder.shuffle_vector(args[0], args[1], lanes)\n\n"
+        "    return a(a, b, by), generate\n",
+        ("lanes",),
+    ),
     "turn_lanes": Helper(_TURN, ("lanes_in_memory",)),
     "stream": Helper(_STREAM, ("place",)),
+    "prefetch": Helper(_PREFETCH, ("place",)),
     "add_lanes": _arithmetic("add_lanes", "a + b", 2, "builder.fadd(*args)"),
     "sub_lanes": _arithmetic("sub_lanes", "a - b", 2, "builder.fsub(*args)"),
     "mul_lanes": _arithmetic("mul_lanes", "a * b", 2, "builder.fmul(*args)"),
+    "div_lanes": _arithmetic("div_lanes", "a / b", 2, "builder.fdiv(*args)"),
     "neg_lanes": _arithmetic("neg_lanes", "-a", 1, "builder.fneg(*args)"),
     "fma_lanes": _arithmetic(
         "fma_lanes", "a * b + c, rounded once.", 3, "call(builder, f'llvm.fma.{suffix(args[0].type)}', args[0].type, args)"

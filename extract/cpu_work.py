@@ -16,7 +16,23 @@ from extract.strides import Stride, coefficient, stride
 from kernel_ir.dtypes import BOOL, I64, DType
 from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
-from kernel_ir.plan import Accumulator, Alloc, Buffer, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Store, Stream, Tile, Turn, When
+from kernel_ir.plan import (
+    Accumulator,
+    Alloc,
+    Buffer,
+    Combine,
+    FoldLoop,
+    Leave,
+    Let,
+    Loop,
+    LoopKind,
+    Prefetch,
+    Store,
+    Stream,
+    Tile,
+    Turn,
+    When,
+)
 from kernel_ir.walk import children, free, substitute, subtrees
 
 INTERLEAVED = 4
@@ -51,8 +67,17 @@ class Work:
     """What a launch does in all: cycles of one core by unit, and every access to memory."""
 
     def __init__(
-        self, machine: Machine, sizes: dict[str, int], buffers: Mapping[str, Buffer], body: Nodes, flat: bool, contract: bool
+        self,
+        machine: Machine,
+        sizes: dict[str, int],
+        buffers: Mapping[str, Buffer],
+        body: Nodes,
+        flat: bool,
+        contract: bool,
+        kept: float = 1.0,
     ) -> None:
+        """`kept`: the share of the loads of vectors that are left where neighbouring rows share them."""
+        self.kept = kept
         self.machine = machine
         self.sizes = sizes
         self.buffers = buffers
@@ -103,6 +128,8 @@ class Work:
                     self._turn(node)
                 case Stream():
                     self._stream(node)
+                case Prefetch():
+                    self._prefetch(node)
                 case Store():
                     self._expression(node.value)
                     self._address(node.indices)
@@ -248,6 +275,14 @@ class Work:
         self._touched(stream.source.array, stream.source.indices, size, inside)
         self._touched(stream.buffer, stream.indices, size, inside, written=True, past=True)
 
+    def _prefetch(self, asked: Prefetch) -> None:
+        """An instruction a line; the lines come from memory while the next loop computes, not for the one that reads them."""
+        along, buffer = asked.along, self.buffers[asked.source.array]
+        extent, size = extent_of(along, self.sizes), buffer.dtype.itemsize
+        self._add("load", self._here.times * extent * size / self.machine.line_bytes)
+        self._touched(asked.source.array, asked.source.indices, size, (*self._here.loops, (along.index, extent)), loop=self.entered + 1)
+        self.accesses.insert(0, self.accesses.pop())
+
     def _fold(self, fold: FoldLoop) -> None:
         outer = self._here
         extent = max(0, number(fold.hi, self.sizes) - number(fold.lo, self.sizes))
@@ -388,7 +423,7 @@ class Work:
         elif not frame.vector or near is Stride.NONE:
             cycles = 1.0 if written else 0.5
         elif near is Stride.UNIT:
-            cycles = size / ((level.written or level.bytes_per_cycle) if written else level.bytes_per_cycle)
+            cycles = size / (level.written or level.bytes_per_cycle) if written else self.kept * size / level.bytes_per_cycle
         else:
             step = self._step(buffer, indices, frame.loops[-1][0])
             cycles = FIELD if step is not None and step <= FIELDS else GATHERED

@@ -5,7 +5,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kernel_ir.nodes import Binder, Carry, Expr, IndexRef, Load, Local
-from kernel_ir.plan import Accumulator, Alloc, Combine, FoldLoop, Leave, Let, Loop, LoopKind, Node, Store, Stream, Tile, Turn, When
+from kernel_ir.plan import (
+    Accumulator,
+    Alloc,
+    Combine,
+    FoldLoop,
+    Leave,
+    Let,
+    Loop,
+    LoopKind,
+    Node,
+    Prefetch,
+    Store,
+    Stream,
+    Tile,
+    Turn,
+    When,
+)
 from kernel_ir.walk import map_children, substitute, subtrees
 
 Nodes = tuple[Node, ...]
@@ -51,6 +67,8 @@ def expressions_of(node: Node) -> Iterator[Expr]:
             yield from (*node.indices, node.source, node.rows.lo, node.rows.hi, node.columns.lo, node.columns.hi)
         case Stream():
             yield from (*node.indices, node.source, node.along.lo, node.along.hi)
+        case Prefetch():
+            yield from (node.source, node.along.lo, node.along.hi, node.row.lo, node.row.hi)
         case Alloc(fill=fill) if fill is not None:
             yield fill
         case _:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from extract.ahead import row_ahead
 from extract.apart import Apart, What, apart, fitting
 from extract.blocks import cut
 from extract.borders import split
@@ -127,8 +128,11 @@ def plans(
                 made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, copies, split_up)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
-    past = (streamed(plan, large, long) for plan in found.values())
-    return (*found.values(), *(plan for plan in past if plan is not None))
+    before = (row_ahead(plan, here, sizes or {}, large) for plan in found.values())
+    every_order = (*found.values(), *(plan for plan in before if plan is not None))
+    past = (streamed(plan, large, long) for plan in every_order)
+    patches = (patched(plan, here, sizes or {}, every) for plan in found.values())
+    return (*every_order, *(plan for plan in (*past, *patches) if plan is not None))
 
 
 def plan(

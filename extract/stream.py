@@ -77,7 +77,7 @@ def streamed(plan: Plan, far: Far, wide: Wide) -> Plan | None:
             writes.pop(name, None)
     if not writes:
         return None
-    streams = _Streams(writes, {b.name: b for b in plan.buffers}, Names(_names(plan)), wide)
+    streams = _Streams(writes, {b.name: b for b in plan.buffers}, Names(names_of(plan)), wide)
     steps = tuple(streams.step(step) for step in plan.steps)
     return None if steps == plan.steps else replace(plan, steps=steps, schedule=(*plan.schedule, CHOICE))
 
@@ -110,7 +110,8 @@ def _touched(step: Step) -> set[str]:
     return loads | {node.buffer for node in walk(step.body) if isinstance(node, Store | Tile | Turn)}
 
 
-def _names(plan: Plan) -> set[str]:
+def names_of(plan: Plan) -> set[str]:
+    """Every name that a plan uses."""
     kernel = plan.kernel
     found = {*kernel.arrays, *kernel.sizes, "parts", "part", kernel.name, *(p.name for p in kernel.params), *(b.name for b in plan.buffers)}
     todo = list(plan.steps)
