@@ -19,9 +19,9 @@ from backends.cpu_sweeps import Sweeps
 
 MOST: Final = 8
 """Sweeps of a pass, at most."""
-CACHED: Final = 256 << 10
+CACHED: Final = 512 << 10
 """Bytes of rows that stay in a thread's second-level cache beside all else."""
-WORTH: Final = 32
+WORTH: Final = 12
 """Rows of a pass, at least, for each row that is done afterwards in the last of its sweeps: then few threads wait long for others."""
 
 

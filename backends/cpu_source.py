@@ -12,6 +12,7 @@ from backends.cpu_body import Body, Printer
 from backends.cpu_entry import FRESH, entry_text
 from backends.cpu_expr import Expressions, constant
 from backends.cpu_names import usable
+from backends.cpu_patch import fits, patch_lines
 from backends.cpu_pieces import (
     alloc_text,
     computes,
@@ -30,6 +31,7 @@ from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.names import Names
+from extract.patch import nest_of
 from extract.reductions import over_nothing
 from extract.rows import ROWS, neighbouring_rows
 from kernel_ir.dtypes import I64
@@ -44,9 +46,9 @@ from kernel_ir.plan import (
     Loop,
     Node,
     Plan,
+    Prefetch,
     RepeatLaunch,
     Step,
-    Prefetch,
     Store,
     Stream,
     Tile,
@@ -194,7 +196,10 @@ class _Module:
         together = None if computes(launch) else neighbouring_rows(loop.body, loop.index, Names(taken))
         start = offset(loop.lo, e.inner(loop.lo))
         body = Body(e, printer, self.flags, {})
-        if together is None:
+        if launch.patch:
+            self._patches(launch, e, printer, f"low{start}", f"high{start}")
+            spans = [(f"low{start}, high{start}", loop.body)]
+        elif together is None:
             self._width(launch, e, printer)
             spans = [(f"low{start}, high{start}", loop.body)]
         else:  # fewer loads than arithmetic: wide vectors, whose loads cross lines, gain
@@ -209,7 +214,16 @@ class _Module:
         flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in e.flat]
         head = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_rows({", ".join(["low", "high", *names])}):\n'
         self.functions.append(head + "\n".join([*flat, *printer.lines]) + "\n")
-        return 1 if together is None else ROWS
+        return ROWS if launch.patch or together is not None else 1
+
+    def _patches(self, launch: Launch, e: Expressions, printer: Printer, low: str, high: str) -> None:
+        """Does all rows and returns, if they have room for a patch."""
+        nest = nest_of(launch, self.buffers)
+        assert nest is not None, "a launch with a patch is a nest of loops around points"
+        printer.line(f"if {fits(nest, launch.patch, e, low, high)}:")
+        for depth, text in patch_lines(nest, launch.patch, e, "contract" in self.flags, low, high):
+            printer.lines.append("    " * (printer.depth + 1 + depth) + text)
+        printer.line("    return")
 
     def _width(self, launch: Launch, e: Expressions, printer: Printer) -> None:
         """How wide the launch's vectors are, where that is not LLVM's to choose."""
@@ -230,7 +244,17 @@ class _Module:
         printer = Printer()
         printer.line("restrict()")
         self._width(launch, expressions, printer)
-        if not parallel:
+        if launch.patch:
+            rows = extent_text(parallel[0], expressions)
+            start = offset(parallel[0].lo, expressions.inner(parallel[0].lo))
+            printer.line(f"first, last = part * ({rows}) // parts, (part + 1) * ({rows}) // parts")
+            self._patches(launch, expressions, printer, f"first{start}", f"last{start}")
+            printer.line(f"for {parallel[0].index} in range(first{start}, last{start}):")
+            printer.depth += 1
+            Body(expressions, printer, self.flags, private).nodes(parallel[0].body)
+            printer.depth -= 1
+            share = ["part", "parts"]
+        elif not parallel:
             Body(expressions, printer, self.flags, {}).nodes(body)
             share: list[str] = []
         else:

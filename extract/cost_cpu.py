@@ -9,6 +9,7 @@ from extract.cycles import Cost
 from extract.fuse import Nodes
 from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.machine import Machine
+from extract.patch import shared_loads
 from extract.sizes import extent_of, number
 from kernel_ir.ops import Unit
 from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, Matmul, Plan, RepeatLaunch, Step, Stream, Tile
@@ -32,7 +33,8 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     buffers |= {n.buffer.name: n.buffer for n in launch.body if isinstance(n, Alloc)}
     loops, _ = peeled(launch.body)
     extents = [max(0, number(loop.hi, sizes) - number(loop.lo, sizes)) for loop in loops]
-    work = Work(machine, dict(sizes), buffers, launch.body, flat=len(loops) > 1, contract="contract" in plan.fast_math)
+    kept = shared_loads(launch, buffers)
+    work = Work(machine, dict(sizes), buffers, launch.body, flat=len(loops) > 1, contract="contract" in plan.fast_math, kept=kept)
     parallel = _threaded(launch.body, sizes)
     turns = prod(extents)
     left = turns % machine.units if parallel and turns > machine.units else 0

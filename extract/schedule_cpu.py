@@ -18,6 +18,7 @@ from extract.machine import Machine, load_machine
 from extract.matmul import product
 from extract.names import Names
 from extract.pack import packed, turns
+from extract.patch import patched
 from extract.reductions import is_written_out, reads_nearer, scans_over
 from extract.relaid import relaid
 from extract.rows import enough, several_rows
