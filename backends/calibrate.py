@@ -48,7 +48,7 @@ SOURCES: Final = {
     "functions": f"{MEASURED}: cycles an element as our backend computes them, in the first-level cache; `scalar`: those that the "
     "C library computes, or that take an f32 as long as an f64",
     "levels": f"sizes: the system's; bytes a cycle: {MEASURED}, by sums and copies of what fits; memory: of all cores, and of one",
-    "extra": f"tile_bits, vector_registers: the instruction set's; the rest: {MEASURED}",
+    "extra": f"tile_bits, vector_registers: the instruction set's; window: of Zen 4 or Skylake; the rest: {MEASURED}",
 }
 """Where each table and key of the file comes from."""
 
@@ -120,7 +120,7 @@ def _clock(found: dict[str, Any]) -> None:
     found |= {"name": "cpu", "kind": "cpu", "clock_ghz": rounded(clock_ghz()), "units": threads(), "lanes_bits": 512 if wide else 256}
     found["line_bytes"] = 64
     found |= {"cycles": {}, "functions": {"f32": {}, "f64": {}}, "levels": []}
-    found["extra"] = {"tile_bits": 512 if wide else 256, "vector_registers": 32 if wide else 16}
+    found["extra"] = {"tile_bits": 512 if wide else 256, "vector_registers": 32 if wide else 16, "window": 320 if wide else 224}
     found["latency"] = rounded(_cycles(found, latency_seconds()))
 
 

@@ -4,7 +4,7 @@ A value is counted where the compiler computes it: once in the outermost loop th
 """
 
 from collections.abc import Mapping
-from math import frexp, log2, prod
+from math import frexp, inf, log2, prod
 from typing import Final
 
 from extract.cpu_frame import Frame, Loops
@@ -13,7 +13,7 @@ from extract.fuse import Nodes, expressions_of, walk
 from extract.machine import Machine
 from extract.sizes import extent_of, number, truth
 from extract.strides import Stride, coefficient, stride
-from kernel_ir.dtypes import BOOL, I64, DType
+from kernel_ir.dtypes import BOOL, F32, I64, DType
 from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, Load, Local
 from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from kernel_ir.plan import (
@@ -54,8 +54,8 @@ PAGES = 64.0
 """Pages whose addresses a core has at hand."""
 UNHIDDEN = 0.3
 """Share of the chain at a row's end that the next rows do not hide."""
-LONG = 15.0
-"""Dependent additions that a function takes as long as: its polynomial."""
+DEEP = 0.75
+"""Share of a function's instructions that wait for each other: its polynomial."""
 DEPTHS: Final = {Unit.DIV: 4.0, Unit.SQRT: 5.0, Unit.IDIV: 6.0}
 EARLY = 0.5
 """Share of its range that a loop runs that may end early."""
@@ -86,6 +86,7 @@ class Work:
         self.units: dict[str, float] = {}
         self.core: dict[int, float] = {}  # cycles of one core that did all, by loop
         self.entered = 0
+        self._instruction = machine.instruction_cycles(Unit.ADD, F32)
         self.depths: dict[str, float] = {}  # of values by name, cycles of the chain that leads to each
         self.accesses: list[Access] = []
         self.dtypes: dict[str, DType] = {}
@@ -171,6 +172,7 @@ class Work:
         self.jumps[loop.index] = loop.step
         self._enter({loop.index}, outer.times * extent, (*outer.loops, (loop.index, extent)), vector)
         if vector:
+            self._here.window = self.machine.extra.get("window", inf) * self._instruction
             self._rest(loop, extent, outer.times)
         self._nodes(loop.body)
         if not inner:
@@ -331,7 +333,11 @@ class Work:
         """Cycles from what a value is computed of to the value."""
         match e:
             case Call():
-                steps = LONG if (e.op, e.dtype.name) in self.machine.functions else DEPTHS.get(OPS[e.op].unit, 1.0)
+                function = self.machine.functions.get((e.op, e.dtype.name))
+                if function is None:
+                    steps = DEPTHS.get(OPS[e.op].unit, 1.0)
+                else:
+                    steps = DEEP * function * self.machine.lanes(e.dtype) / self._instruction
                 return steps * self.machine.latency + max((self._depth(x) for x in e.args), default=0.0)
             case Local():
                 return self.depths.get(e.name, 0.0)
