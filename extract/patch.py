@@ -29,6 +29,8 @@ VECTORS: Final = 4
 """Vectors of a patch, at most: enough for their chains to hide each other's latency."""
 OTHERS: Final = 8
 """Registers for values on their way, and constants."""
+WORTH: Final = 0.7
+"""Share of the loads and stores of points alone, at most: LLVM's own loops are as good where patches save less."""
 LONG: Final = 4
 """Vectors of a row, at least: the last one or two of it are loaded place by place."""
 
@@ -161,7 +163,7 @@ def _heights(nest: Nest, buffers: Mapping[str, Buffer], lanes: int, registers: i
         alone = alone or sum(map(len, rows.values())) + len(nest.stores)
         if best is None or each < best[0]:
             best = each, heights
-    return best[1] if best is not None and best[0] < alone else None
+    return best[1] if best is not None and best[0] <= WORTH * alone else None
 
 
 def moved(e: Expr, at: Mapping[str, int]) -> Expr:
