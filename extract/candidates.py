@@ -10,7 +10,7 @@ from typing import Final
 
 from extract.exact import exact
 from extract.extractor import Choice, choices
-from extract.weights import WEIGHTINGS, CostGraph, NodeCost, OpCosts, cost_graph, default_cycles, extents
+from extract.weights import WEIGHTINGS, CostGraph, NodeCost, OpCosts, Weighed, default_cycles, extents
 from kernel_ir.dtypes import DType
 from kernel_ir.errors import KernelError
 from kernel_ir.fastmath import Flags
@@ -144,12 +144,14 @@ class _Search:
         self.stored: dict[str, DType] = {name: a.dtype for name, a in encoding.kernel.arrays.items()}
         self.notes: list[str] = []
         self.gathered = False
+        self._weighed: tuple[Frozen, Weighed] | None = None
 
     def graph(self, frozen: Frozen, weighting: int) -> CostGraph:
         """The costs of a saturated graph, by the weighing of this number."""
-        roots = tuple(dict.fromkeys(frozen.roots[i] for i in self.encoding.values()))
-        arrays = self.encoding.variables, self.lengths, self.stored
-        return cost_graph(frozen, *arrays, self.node_cost, WEIGHTINGS[weighting], roots)
+        if self._weighed is None or self._weighed[0] is not frozen:
+            roots = tuple(dict.fromkeys(frozen.roots[i] for i in self.encoding.values()))
+            self._weighed = frozen, Weighed(frozen, self.encoding.variables, self.lengths, self.stored, roots)
+        return self._weighed[1].graph(self.node_cost, WEIGHTINGS[weighting])
 
     def input_cost(self) -> float:
         """The cost of the kernel as it stands: of a graph that holds nothing but its own terms."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from extract.extractor import Choice, children_of, choices, tree_costs
+from extract.extractor import Choice, choices, tree_costs
 from extract.weights import CostGraph
 from kernel_ir.errors import UsageError
 
@@ -54,15 +54,15 @@ def _useful(graph: CostGraph, limit: float) -> list[int]:
     """The nodes that an optimum can need: reached, finite, alone at most `limit`, with no cheaper twin of no more needs in their class."""
     finite = np.isfinite(tree_costs(graph)[1]) & (graph.own <= limit)
     needs: list[frozenset[int]] = [frozenset()] * graph.size
-    for node, below in enumerate(children_of(graph)):
+    for node, below in enumerate(graph.edges.below):
         needs[node] = frozenset(below)
     members: dict[int, list[int]] = {}
     for node in np.flatnonzero(finite).tolist():
-        home = int(graph.classes[node])
+        home = int(graph.edges.classes[node])
         if home not in needs[node]:
             members.setdefault(home, []).append(node)
     kept: list[int] = []
-    stack, seen = list(graph.roots), set(graph.roots)
+    stack, seen = list(graph.edges.roots), set(graph.edges.roots)
     while stack:
         mine: list[int] = []
         for node in sorted(members.get(stack.pop(), ()), key=lambda n: (float(graph.own[n]), len(needs[n]), n)):
@@ -82,8 +82,8 @@ class _Program:
         self.graph = graph
         self.nodes = nodes
         self.scale = scale
-        below = children_of(graph)
-        self.homes = [int(graph.classes[n]) for n in nodes]
+        below = graph.edges.below
+        self.homes = [int(graph.edges.classes[n]) for n in nodes]
         self.needs = [sorted(set(below[n])) for n in nodes]
         self.members: dict[int, list[int]] = {}
         for position, home in enumerate(self.homes):
@@ -124,7 +124,7 @@ class _Program:
     def _require(self) -> None:
         """A root's class takes a node, no class two, and a class that a taken node needs takes one."""
         for home, members in self.members.items():
-            lo = 1.0 if home in self.graph.roots else 0.0
+            lo = 1.0 if home in self.graph.edges.roots else 0.0
             self.rows.append((dict.fromkeys(members, 1.0), lo, 1.0))
             users: dict[int, list[int]] = {}
             for position in members:
@@ -149,7 +149,7 @@ class _Program:
             return ()
         taken = {self.homes[p]: p for p in range(len(self.nodes)) if x[p] > 0.5}
         reached: dict[int, int] = {}
-        stack = list(self.graph.roots)
+        stack = list(self.graph.edges.roots)
         while stack:
             home = stack.pop()
             if home not in taken:

@@ -3,7 +3,6 @@
 The tree optimum pays a shared value at each use, the DAG pays it once; neither beats the other always, so callers try both.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -30,13 +29,13 @@ class Choice:
 
 def tree_costs(graph: CostGraph) -> tuple[np.ndarray, np.ndarray]:
     """(least tree cost of each class, tree cost of each node), inf where nothing finite is known."""
-    best = np.full(graph.count, np.inf)
-    order = np.argsort(graph.classes, kind="stable")
-    present, starts = np.unique(graph.classes[order], return_index=True)
+    best = np.full(graph.edges.count, np.inf)
+    order = np.argsort(graph.edges.classes, kind="stable")
+    present, starts = np.unique(graph.edges.classes[order], return_index=True)
     cost = graph.own
     for _ in range(PASSES):
-        cost = graph.own + np.bincount(graph.parent, weights=best[graph.child], minlength=graph.size)
-        least = np.full(graph.count, np.inf)
+        cost = graph.own + np.bincount(graph.edges.parent, weights=best[graph.edges.child], minlength=graph.size)
+        least = np.full(graph.edges.count, np.inf)
         least[present] = np.minimum.reduceat(cost[order], starts)
         if np.array_equal(least, best):
             break
@@ -50,7 +49,7 @@ def choices(graph: CostGraph, sources: Sequence[int]) -> tuple[Choice, ...]:
     `sources[i]` breaks ties: of equal nodes, the one that the input or the first rule made.
     """
     best, cost = tree_costs(graph)
-    if not np.all(np.isfinite(best[list(graph.roots)])):
+    if not np.all(np.isfinite(best[list(graph.edges.roots)])):
         return ()
     ranked = _ranked(graph, best, cost, sources)
     with deep_recursion():
@@ -61,28 +60,21 @@ def choices(graph: CostGraph, sources: Sequence[int]) -> tuple[Choice, ...]:
 
 def _ranked(graph: CostGraph, best: np.ndarray, cost: np.ndarray, sources: Sequence[int]) -> dict[int, list[int]]:
     """The nodes of each class worth a look, best first."""
-    near = np.flatnonzero(np.isfinite(cost) & (cost <= SLACK * best[graph.classes] + 1e-9))
+    near = np.flatnonzero(np.isfinite(cost) & (cost <= SLACK * best[graph.edges.classes] + 1e-9))
     source = np.zeros(graph.size, np.int64)
     source[: len(sources)] = sources
     order = near[np.lexsort((near, source[near], cost[near]))]
     ranked: dict[int, list[int]] = {}
     for i in order.tolist():
-        home = ranked.setdefault(int(graph.classes[i]), [])
+        home = ranked.setdefault(int(graph.edges.classes[i]), [])
         if len(home) < KEPT:
             home.append(i)
     return ranked
 
 
-def children_of(graph: CostGraph) -> list[list[int]]:
-    """The classes that each node needs."""
-    starts = np.searchsorted(graph.parent, np.arange(graph.size + 1)).tolist()
-    child = graph.child.tolist()
-    return [child[a:b] for a, b in itertools.pairwise(starts)]
-
-
 def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
     """Takes the best-ranked node of every class from the roots down that does not lead back to a class under way."""
-    children = children_of(graph)
+    children = graph.edges.below
     chosen: dict[int, int] = {}
     under_way: set[int] = set()
 
@@ -99,7 +91,7 @@ def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
         under_way.discard(home)
         return home in chosen
 
-    if not all(visit(r) for r in graph.roots):
+    if not all(visit(r) for r in graph.edges.roots):
         return None
     return _choice(graph, children, chosen)
 
@@ -107,7 +99,7 @@ def _walk(graph: CostGraph, ranked: dict[int, list[int]]) -> Choice | None:
 def _choice(graph: CostGraph, children: list[list[int]], chosen: dict[int, int]) -> Choice:
     """What the roots reach, and what it costs."""
     reached: dict[int, int] = {}
-    stack = list(graph.roots)
+    stack = list(graph.edges.roots)
     while stack:
         home = stack.pop()
         if home not in reached:
@@ -118,7 +110,7 @@ def _choice(graph: CostGraph, children: list[list[int]], chosen: dict[int, int])
 
 def _greedy_dag(graph: CostGraph, ranked: dict[int, list[int]], best: np.ndarray) -> Choice | None:
     """Each class keeps the node whose whole set of needed classes, each paid once, costs least; passes until nothing improves."""
-    children = children_of(graph)
+    children = graph.edges.below
     own = graph.own.tolist()
     needed = _reachable(graph, ranked, children)
     order = sorted(needed, key=lambda c: (best[c], c))
@@ -149,7 +141,7 @@ def _greedy_dag(graph: CostGraph, ranked: dict[int, list[int]], best: np.ndarray
 
 def _reachable(graph: CostGraph, ranked: dict[int, list[int]], children: list[list[int]]) -> set[int]:
     seen: set[int] = set()
-    stack = list(graph.roots)
+    stack = list(graph.edges.roots)
     while stack:
         home = stack.pop()
         if home not in seen and home in ranked:
@@ -160,10 +152,10 @@ def _reachable(graph: CostGraph, ranked: dict[int, list[int]], children: list[li
 
 def _consistent(graph: CostGraph, children: list[list[int]], chosen: dict[int, int]) -> Choice | None:
     """The choice, if no class reaches itself: sets were merged from choices that may have changed since."""
-    if any(r not in chosen for r in graph.roots):
+    if any(r not in chosen for r in graph.edges.roots):
         return None
     done: set[int] = set()
-    for root in graph.roots:
+    for root in graph.edges.roots:
         stack: list[tuple[int, int]] = [(root, 0)]
         path = {root}
         while stack:

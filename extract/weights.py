@@ -4,8 +4,10 @@ A value lives at the outermost loop that binds its free indices: a node costs it
 class, and is paid once however many loops around read it. A reduction pays its own index besides.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,7 +18,7 @@ from kernel_ir.ops import OPS, REDUCTIONS, Unit
 from rewrites.adapter import Frozen
 from rewrites.declare import DTYPES_BY_CODE, OP_OF_CONSTRUCTOR
 from rewrites.temporaries import unversioned
-from rewrites.terms import Term, Variable
+from rewrites.terms import Term, Variable, is_loop
 
 LEAVES: Final = ("Lit", "Size", "Par", "Ix", "Loc")
 SMALLEST: Final = 0.01
@@ -113,19 +115,34 @@ def extents(terms: tuple[Term, ...], variables: Mapping[str, Variable], sizes: M
     return lengths
 
 
-@dataclass(frozen=True, slots=True)
-class CostGraph:
-    """E-nodes as arrays: `own[i]` the cycles of node i, `classes[i]` its class, and an edge from `parent[e]` to the class `child[e]`.
+@dataclass(frozen=True)
+class Edges:
+    """What e-nodes need: node i lies in class `classes[i]`, and an edge leads from `parent[e]`, in order, to the class `child[e]`."""
 
-    Nodes beyond those of the frozen graph, and their classes, are the shared exponentials of `expsum`s over equal scores.
-    """
-
-    own: np.ndarray
     classes: np.ndarray
     parent: np.ndarray
     child: np.ndarray
     roots: tuple[int, ...]
     count: int
+    """Of classes."""
+
+    @cached_property
+    def below(self) -> list[list[int]]:
+        """The classes that each node needs."""
+        starts = np.searchsorted(self.parent, np.arange(len(self.classes) + 1)).tolist()
+        child = self.child.tolist()
+        return [child[a:b] for a, b in itertools.pairwise(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class CostGraph:
+    """E-nodes with their costs: `own[i]` the cycles of node i.
+
+    Nodes beyond those of the frozen graph, and their classes, are the shared exponentials of `expsum`s over equal scores.
+    """
+
+    own: np.ndarray
+    edges: Edges
 
     @property
     def size(self) -> int:
@@ -142,35 +159,75 @@ def cost_graph(
     roots: tuple[int, ...],
 ) -> CostGraph:
     """The costs of a frozen graph; `stored` gives the dtype in which each array lies in memory, `roots` the classes that are needed."""
-    loops = _Loops(variables, lengths)
-    cycles = _cycles(node_cost, weighting, stored)
-    own: list[float] = []
-    classes = list(frozen.classes)
-    parent: list[int] = []
-    child: list[int] = []
-    shared: dict[tuple[str, int], int] = {}
-    total = len(frozen.free)
-    for i, (node, home) in enumerate(zip(frozen.nodes, frozen.classes, strict=True)):
-        around = loops.extent(frozen.free[home])
-        own.append(_own(node, around, loops, cycles, weighting))
-        needs = node.children
-        if node.name == "R_expsum":
-            lo, hi, score, value = needs
-            exponential = shared.setdefault((node.variables[0], score), total + len(shared))
-            needs = (lo, hi, exponential, value)
-        parent.extend([i] * len(needs))
-        child.extend(needs)
-    for (variable, score), home in shared.items():
-        around = loops.extent(frozen.free[score] | 1 << variables[variable].bit)
-        step = sum(cycles(op, _FLOAT) for op in ("f_exp", "f_sub", "f_max"))
-        parent.append(len(own))
-        child.append(score)
-        own.append(max(SMALLEST, step) * around)
-        classes.append(home)
-    arrays = (np.array(parent, np.int64), np.array(child, np.int64))
-    return CostGraph(np.array(own), np.array(classes, np.int64), *arrays, roots, total + len(shared))
+    return Weighed(frozen, variables, lengths, stored, roots).graph(node_cost, weighting)
 
 
+Kind = tuple[str, int, str]
+"""What a node's cycles depend on, besides how often it runs: its constructor, its dtype code, the array that it loads."""
+
+
+class Weighed:
+    """A frozen graph, ready to be weighed one way or another: for each node its kind, and how often it runs."""
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        variables: Mapping[str, Variable],
+        lengths: Mapping[str, float],
+        stored: Mapping[str, DType],
+        roots: tuple[int, ...],
+    ) -> None:
+        loops = _Loops(variables, lengths)
+        around = [loops.extent(mask) for mask in frozen.free]
+        kinds: dict[Kind, int] = {}
+        kind: list[int] = []
+        times: list[float] = []
+        classes = list(frozen.classes)
+        parent: list[int] = []
+        child: list[int] = []
+        shared: dict[tuple[str, int], int] = {}
+        total = len(frozen.free)
+        for i, (node, home) in enumerate(zip(frozen.nodes, frozen.classes, strict=True)):
+            name, args = node
+            needs = node.children
+            turns = around[home]
+            if name in LEAVES:
+                key = _LEAF
+            elif name.startswith("Load"):
+                key = "Load", node.code, str(args[1])
+            else:
+                key = name, node.code, ""
+                if node.is_loop:
+                    turns *= loops.lengths[node.variables[0]]
+            kind.append(kinds.setdefault(key, len(kinds)))
+            times.append(turns)
+            if name == "R_expsum":
+                lo, hi, score, value = needs
+                exponential = shared.setdefault((node.variables[0], score), total + len(shared))
+                needs = (lo, hi, exponential, value)
+            parent.extend([i] * len(needs))
+            child.extend(needs)
+        for (variable, score), home in shared.items():
+            kind.append(kinds.setdefault(_EXPONENTIAL, len(kinds)))
+            times.append(loops.extent(frozen.free[score] | 1 << variables[variable].bit))
+            parent.append(len(classes))
+            child.append(score)
+            classes.append(home)
+        self._stored = stored
+        self._kinds = tuple(kinds)
+        self._kind, self._times = np.array(kind, np.int64), np.array(times)
+        arrays = (np.array(classes, np.int64), np.array(parent, np.int64), np.array(child, np.int64))
+        self._edges = Edges(*arrays, roots, total + len(shared))
+
+    def graph(self, node_cost: NodeCost, weighting: Weighting) -> CostGraph:
+        """The costs by one weighing."""
+        cycles = _cycles(node_cost, weighting, self._stored)
+        each = np.array([_own(kind, cycles, weighting) for kind in self._kinds])
+        return CostGraph(each[self._kind] * self._times, self._edges)
+
+
+_LEAF: Final[Kind] = ("", 0, "")
+_EXPONENTIAL: Final[Kind] = ("exponential", 0, "")
 _FLOAT: Final = 3
 
 
@@ -211,27 +268,29 @@ def _cycles(node_cost: NodeCost, weighting: Weighting, stored: Mapping[str, DTyp
     return cycles
 
 
-def _own(node: Term, around: float, loops: _Loops, cycles: Callable[[str, int], float], weighting: Weighting) -> float:
-    name = node.name
-    if name in LEAVES:
+def _own(kind: Kind, cycles: Callable[[str, int], float], weighting: Weighting) -> float:
+    """The cycles of one run of a node of this kind; of a loop, of one turn."""
+    name, code, array = kind
+    if kind == _LEAF:
         return 0.0
-    if name.startswith("Load"):
-        return max(SMALLEST, cycles(f"load:{unversioned(str(node.args[1]))}", node.code)) * around
-    if not node.is_loop:
-        return max(SMALLEST, cycles(name, node.code)) * around
-    turns = around * loops.lengths[node.variables[0]]
-    return max(SMALLEST, sum(cycles(op, node.code) for op in _combines(node)) + weighting.turn) * turns
+    if kind == _EXPONENTIAL:
+        return max(SMALLEST, sum(cycles(op, _FLOAT) for op in ("f_exp", "f_sub", "f_max")))
+    if name == "Load":
+        return max(SMALLEST, cycles(f"load:{unversioned(array)}", code))
+    if is_loop(name):
+        return max(SMALLEST, sum(cycles(op, code) for op in _combines(name, code)) + weighting.turn)
+    return max(SMALLEST, cycles(name, code))
 
 
-def _combines(node: Term) -> Iterator[str]:
+def _combines(name: str, code: int) -> Iterator[str]:
     """The constructors of what a loop does each turn besides its body."""
-    letter = "f" if node.code >= _FLOAT else "i" if node.code else "b"
-    match node.name:
+    letter = "f" if code >= _FLOAT else "i" if code else "b"
+    match name:
         case "R_expsum":
             yield from ("f_mul", "f_add")
         case "R_argmax" | "R_argmin":
             yield f"{letter}_lt"
-        case name if name.startswith("R_"):
+        case _ if name.startswith("R_"):
             yield f"{letter}_{REDUCTIONS[name[2:]].combine}"
         case _:
             yield "i_add"

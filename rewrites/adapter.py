@@ -1,7 +1,7 @@
 """Turns terms and rules into calls of egglog, and its e-graph back into plain rows: the only module that touches egglog.
 
-A loaded e-graph (declarations and rules) is kept a thread and set of rules; each kernel works between a push and a pop. egglog panics are
-caught, the e-graph that had one is thrown away.
+A loaded e-graph (declarations and rules) is kept a thread and set of rules; each kernel works between a push and a pop. What rulesets a
+kernel was the first to need, the next one finds loaded. egglog panics are caught, the e-graph that had one is thrown away.
 """
 
 import threading
@@ -14,6 +14,7 @@ from typing import Any, Final
 from kernel_ir.errors import KernelError
 from rewrites.declare import PROVENANCE, SIGNATURES, VIA
 from rewrites.native import bindings
+from rewrites.stage import Definition, Ruleset
 from rewrites.terms import Arg, Term, Variable
 
 KEPT: Final = 8
@@ -36,6 +37,9 @@ class Step:
 
     updated: bool
     matches: dict[str, int]
+
+
+_NOTHING: Final = Step(False, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ class Frozen:
 
 @dataclass(slots=True)
 class _Loaded:
+    """An e-graph, the kernels that it had, the rulesets that are defined by name, and those that a pop took away."""
+
     egraph: Any
     kernels: int = 0
+    defined: set[str] = field(default_factory=set[str])
+    lost: dict[str, Definition] = field(default_factory=dict[str, Definition])
 
 
 class _Threads(threading.local):
@@ -95,11 +103,17 @@ _threads: Final = _Threads()
 class Session:
     """One kernel's stay in a loaded e-graph."""
 
-    egraph: Any
+    _loaded: _Loaded
     _names: Iterator[int] = field(repr=False)
     _inserted: list[Any] = field(default_factory=list[Any], repr=False)
-    _marked: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]], repr=False)
+    _marked: list[tuple[Ruleset | str, ...]] = field(default_factory=list["tuple[Ruleset | str, ...]"], repr=False)
     """The steps after which a copy of the e-graph is kept to go back to: at most one."""
+    _levels: list[list[Definition]] = field(default_factory=list[list[Definition]], repr=False)
+    """What was defined since each push."""
+
+    @property
+    def egraph(self) -> Any:
+        return self._loaded.egraph
 
     def insert(
         self, terms: Sequence[Term], sources: Sequence[int], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence[Fact]
@@ -157,17 +171,36 @@ class Session:
         self._inserted.extend((egg.AddRuleset(span, ruleset), egg.RuleCommand(rule), run))
         self._run(*self._inserted)
 
-    def step(self, ruleset: str) -> Step:
-        """Runs one iteration of a ruleset."""
+    def step(self, ruleset: Ruleset | str) -> Step:
+        """Runs one iteration of a ruleset, which is defined first if it is not."""
+        if isinstance(ruleset, Ruleset):
+            if ruleset.name not in self._loaded.defined:
+                self._define(ruleset.definitions)
+            ruleset = ruleset.name
         egg = bindings()
         span = egg.RustSpan("", 0, 0)
         (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
-        return Step(output.report.updated, {name: n for name, n in output.report.num_matches_per_rule.items() if n})
+        report = output.report
+        if not report.updated:
+            return _NOTHING
+        return Step(True, {name: n for name, n in report.num_matches_per_rule.items() if n})
+
+    def _define(self, definitions: Sequence[Definition]) -> None:
+        defined = self._loaded.defined
+        new = [one for one in definitions if one.name not in defined]
+        _command(self.egraph, *(command for one in new for command in one.commands))
+        defined.update(one.name for one in new)
+        if self._levels:
+            self._levels[-1] += new
 
     def enter(self) -> None:
         """Remembers the e-graph as it is, which at first is the rules alone."""
         egg = bindings()
+        if not self._levels:
+            self._define(tuple(self._loaded.lost.values()))
+            self._loaded.lost.clear()
         self._run(egg.Push(1))
+        self._levels.append([])
 
     def leave(self) -> None:
         """Goes back to the rules alone."""
@@ -177,8 +210,12 @@ class Session:
     def _pop(self, times: int) -> None:
         egg = bindings()
         self._run(egg.Pop(egg.RustSpan("", 0, 0), times))
+        for _ in range(times):
+            gone = {one.name: one for one in self._levels.pop()}
+            self._loaded.defined.difference_update(gone)
+            self._loaded.lost.update(gone)
 
-    def replay(self, rulesets: Sequence[str]) -> None:
+    def replay(self, rulesets: Sequence[Ruleset | str]) -> None:
         """Goes back to an earlier state: what was inserted, after these steps.
 
         A copy of the e-graph at each round, to go back to, would cost more than the rare need to run the steps again; but who comes back
@@ -289,17 +326,20 @@ def _counter() -> Iterator[int]:
 _names: Final = _counter()
 
 
-def _load(commands: tuple[str, ...]) -> Any:
-    egg = bindings()
-    egraph: Any = egg.EGraph()
+def _command(egraph: Any, *commands: str) -> None:
+    """Runs commands given as text. Each span copies the whole text it lies in, so each is parsed by itself."""
     for command in commands:
-        # Each span copies the whole text it lies in, so a command is parsed by itself.
         try:
             egraph.run_program(*egraph.parse_program(command))
         except BaseException as error:
             if _is_egglogs(error):
                 raise RefusedCommand(f"egglog refuses {command}: {error}") from error
             raise
+
+
+def _load(commands: tuple[str, ...]) -> Any:
+    egraph: Any = bindings().EGraph()
+    _command(egraph, *commands)
     return egraph
 
 
@@ -310,14 +350,19 @@ def _is_egglogs(error: BaseException) -> bool:
 
 
 @contextmanager
-def session(commands: tuple[str, ...]) -> Generator[Session, None, None]:
-    """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog."""
+def session(commands: tuple[str, ...], program: str = "") -> Generator[Session, None, None]:
+    """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog.
+
+    It is shared by those who give the same commands and the same program, whose rulesets of one name are the same.
+    """
     kept = _threads.loaded
-    loaded = kept.pop(commands, None)
+    key = (*commands, program)
+    loaded = kept.pop(key, None)
     if loaded is None or loaded.kernels >= LIFETIME:
-        loaded = _Loaded(_load(commands))
+        lost = {} if loaded is None else loaded.lost
+        loaded = _Loaded(_load(commands), lost=lost)
     try:
-        own = Session(loaded.egraph, _names)
+        own = Session(loaded, _names)
         own.enter()
         yield own
         own.leave()
@@ -326,6 +371,6 @@ def session(commands: tuple[str, ...]) -> Generator[Session, None, None]:
             raise EGraphError(f"egglog stopped: {error}") from error
         raise
     loaded.kernels += 1
-    kept[commands] = loaded
+    kept[key] = loaded
     while len(kept) > KEPT:
         kept.popitem(last=False)

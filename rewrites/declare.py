@@ -82,12 +82,17 @@ SOUND: Final = '(rule ((= e (Lit t a)) (= e (Lit t b)) (!= a b){}) ((panic "two 
 
 
 def declarations(names: Collection[str] | None = None, exact: bool = True) -> tuple[str, ...]:
-    """Declarations as egglog text, one command each: sorts, constructors, analyses, provenance tables, rulesets, `free`.
+    """Declarations as egglog text, one command each: tables, rulesets, and the rules that every e-graph has.
 
     `names` are the constructors to declare: all by default. Without `exact`, floats that differ may be in one class: fast-math
     equates forms that fold to neighbours.
     """
-    signatures = {name: columns for name, columns in SIGNATURES.items() if names is None or name in names}
+    return (*tables(names), *(f"(ruleset {name})" for name in RULESETS), *always(names, exact))
+
+
+def tables(names: Collection[str] | None = None) -> tuple[str, ...]:
+    """Sorts, constructors, analyses and provenance tables; `names` are the constructors to declare."""
+    signatures = _declared(names)
     return (
         "(sort E)",
         "(sort X)",
@@ -107,11 +112,21 @@ def declarations(names: Collection[str] | None = None, exact: bool = True) -> tu
         "(function XHi (X) E :merge old)",
         f"(function {VIA} (E) i64 :merge old)",
         *(f"(function {PROVENANCE}{name} ({' '.join(columns)}) i64 :merge old)" for name, columns in signatures.items()),
-        *(f"(ruleset {name})" for name in RULESETS),
+    )
+
+
+def always(names: Collection[str] | None = None, exact: bool = True) -> tuple[str, ...]:
+    """The rules that every e-graph of these constructors has: `free`, and that no two numbers are one."""
+    signatures = _declared(names)
+    return (
         *(_free_rule(name, columns) for name, columns in signatures.items()),
         # Two numbers in one class: a rule lied. Nothing extracted from such a graph may be used.
         *((SOUND.format("" if exact else " (<= t 2)"),) if "Lit" in signatures else ()),
     )
+
+
+def _declared(names: Collection[str] | None) -> dict[str, tuple[str, ...]]:
+    return {name: columns for name, columns in SIGNATURES.items() if names is None or name in names}
 
 
 def _free_rule(name: str, columns: tuple[str, ...]) -> str:

@@ -2,44 +2,20 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from rewrites import analyses
 from rewrites.compile import commands, constructors
-from rewrites.declare import declarations
+from rewrites.declare import always, declarations, tables
 from rewrites.pattern import Apply, Var
 from rewrites.rule import SELECT_FAMILY, Rule
+from rewrites.stage import TOGETHER, Line, Stage
 
 KEPT: Final = 8
 """Compiled lists of rules that are kept."""
 SURPLUS: Final = 1.5
-"""How many times the rules that it needs a kernel may find loaded: each costs a little, and loading anew costs more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What one e-graph is loaded with: its commands, the rulesets of the index phase, all rulesets of the rounds, and for each of
-    these the constructors that its rules match."""
-
-    commands: tuple[str, ...]
-    index: tuple[str, ...]
-    rulesets: tuple[str, ...]
-    needs: dict[str, tuple[frozenset[str], ...]]
-
-    def can_match(self, ruleset: str, present: frozenset[str]) -> bool:
-        """Whether a rule of the ruleset can match where no other constructors than these have e-nodes."""
-        return any(needs <= present for needs in self.needs[ruleset])
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One egglog rule: the constructors that it matches and makes, and its ruleset, which is in the index phase or not."""
-
-    text: str
-    needs: frozenset[str]
-    makes: frozenset[str]
-    ruleset: str = ""
-    index: bool = False
+"""How many times the rulesets that it needs a kernel may find declared for: each table costs a little, and another e-graph costs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +27,39 @@ class Program:
     names: tuple[str, ...]
     exact: bool
     """Whether no rule needs a flag."""
+    digest: str
+    """Of all its lines."""
     _stages: dict[tuple[bool, frozenset[str]], Stage] = field(default_factory=dict[tuple[bool, frozenset[str]], Stage], compare=False)
 
     def stage(self, constructors: Collection[str], selection: bool = False) -> Stage:
-        """The stage for a kernel made of these constructors: rules that need what no rule can make of them do not run.
-
-        They may be loaded, though, where a stage made before can serve: rules that cannot match change nothing.
-        """
+        """The stage for a kernel made of these constructors: rules that need what no rule can make of them do not run."""
         own = self.selection if selection else self.search
         known = closure(constructors, (*analysis_lines(), *own))
         key = selection, known
         if key not in self._stages:
-            lines = [line for line in own if line.needs <= known]
-            needs: dict[str, tuple[frozenset[str], ...]] = {}
-            for line in lines:
-                if line.ruleset:
-                    needs[line.ruleset] = (*needs.get(line.ruleset, ()), line.needs)
-            index = tuple(dict.fromkeys(line.ruleset for line in lines if line.ruleset and line.index))
-            rulesets = tuple(dict.fromkeys((*index, *needs)))
-            commands = self._shared(key, len(lines)) or loaded(known, lines, rulesets, self.exact)
-            self._stages[key] = Stage(commands, index, rulesets, needs)
+            analysis = (*map(line_of, always(known, self.exact)), *analysis_lines())
+            lines = {"analysis": tuple(line for line in analysis if line.needs <= known), "shrink": tuple[Line, ...]()}
+            for line in own:
+                if line.needs <= known:
+                    lines[line.ruleset] = (*lines.get(line.ruleset, ()), line)
+            exploring = tuple(name for name in lines if name not in TOGETHER)
+            index = tuple(name for name in exploring if any(line.index for line in lines[name]))
+            declared = self._shared(key, len(lines)) or (*tables(known), *analyses.DECLARATIONS, *analyses.SETUP)
+            rulesets = tuple(dict.fromkeys((*index, *exploring)))
+            self._stages[key] = Stage(f"{'select' if selection else 'search'} {self.digest}", declared, index, rulesets, lines)
         return self._stages[key]
 
     def _shared(self, key: tuple[bool, frozenset[str]], count: int) -> tuple[str, ...]:
-        """The commands of a stage made before that serves here too and is not much larger; none if there is none."""
+        """The declarations of a stage made before that serve here too and are not many more; none if there is none."""
         selection, known = key
         for (same, others), stage in self._stages.items():
-            if same == selection and known <= others and sum(map(len, stage.needs.values())) <= SURPLUS * count:
+            if same == selection and known <= others and len(stage.lines) <= SURPLUS * count:
                 return stage.commands
         return ()
 
 
 def loaded(known: frozenset[str], lines: Sequence[Line], rulesets: Sequence[str], exact: bool) -> tuple[str, ...]:
-    """Declarations, rulesets and rules."""
+    """Declarations, rulesets and all rules that can ever match, for an e-graph that loads them at once."""
     texts = [line.text for line in (*analysis_lines(), *lines) if line.needs <= known]
     return (*declarations(known, exact), *analyses.DECLARATIONS, *analyses.SETUP, *(f"(ruleset {name})" for name in rulesets), *texts)
 
@@ -112,7 +88,9 @@ def program_of(rules: Sequence[Rule]) -> Program:
         ordering = [(n, rule) for n, rule in numbered if _only_orders(rule)] if selecting else []
         search = _lines([(n, rule) for n, rule in numbered if rule.family != SELECT_FAMILY])
         exact = not any(rule.needs for rule in rules)
-        program = Program(search, _lines([*selecting, *ordering]), tuple(rule.name for rule in rules), exact)
+        selection = _lines([*selecting, *ordering])
+        digest = sha256("\n".join((str(exact), *(line.text for line in (*search, *selection)))).encode()).hexdigest()
+        program = Program(search, selection, tuple(rule.name for rule in rules), exact, digest)
         _programs[key] = tuple(rules), program  # holds on to the rules, so that their ids stay theirs
         while len(_programs) > KEPT:
             del _programs[next(iter(_programs))]
@@ -133,11 +111,11 @@ def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[Line, ...]:
     groups: dict[str, str] = {}
     for number, rule in rules:
         for command in commands(rule):
-            ruleset = ""
+            ruleset = "shrink"
             # A rule that shrinks, but makes e-nodes, can still go on for ever where a class holds a term of itself.
             if command.adds:
                 ruleset = groups.setdefault(command.name.partition("#")[0], f"rule{len(groups)}")
-            text = command.text(ruleset or "shrink", number)
+            text = command.text(ruleset, number)
             lines.append(Line(text, command.needs, command.makes, ruleset, command.phase in ("index", "shrink")))
     return tuple(lines)
 
@@ -153,9 +131,9 @@ def analysis_lines() -> Sequence[Line]:
 
 
 def line_of(text: str) -> Line:
-    """A rule `(rule (facts) (actions) …)` with the constructors of both halves."""
+    """A rule of the analyses, `(rule (facts) (actions) …)` with the constructors of both halves."""
     needs, makes = map(constructors, _halves(text))
-    return Line(text, needs, makes)
+    return Line(text, needs, makes, "analysis")
 
 
 def _halves(text: str) -> tuple[str, str]:

@@ -18,8 +18,9 @@ from rewrites.adapter import EGraphError, Frozen, RefusedCommand, Session, sessi
 from rewrites.compile import rule_name
 from rewrites.encode import Encoding
 from rewrites.gather import Gathered
-from rewrites.program import Program, Stage, program_of
+from rewrites.program import Program, program_of
 from rewrites.rule import Rule
+from rewrites.stage import Ruleset, Stage
 from rewrites.substitute import with_substitutions
 
 
@@ -126,14 +127,14 @@ def selects(rules: Sequence[Rule]) -> bool:
 def _saturated(encoding: Encoding, sources: Sequence[int], program: Program, selection: bool, budget: Budget) -> Saturation:
     started = time.perf_counter()
     stage = program.stage({term.name for term in encoding.terms}, selection)
-    run = _Run(budget)
+    run = _Run(budget, stage)
     frozen: Frozen | None = None
     try:
-        with session(stage.commands) as graph:
+        with session(stage.commands, stage.program) as graph:
             run.started = time.thread_time()  # loading rules is no part of the search
             graph.insert(encoding.terms, sources, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
             run.present = graph.rows().present
-            stop = run.phases(graph, stage)
+            stop = run.phases(graph)
             frozen = graph.freeze()
         message = ""
     except RefusedCommand:
@@ -168,39 +169,44 @@ class _Run:
     """One saturation under way."""
 
     budget: Budget
+    stage: Stage
     started: float = 0.0
     rows: int = 0
     present: frozenset[str] = frozenset()
     undone: int = 0
-    steps: list[str] = field(default_factory=list[str])
+    changes: int = 0
+    ran: dict[str, int] = field(default_factory=dict[str, int])
+    """The changes that there had been when a ruleset last ran: where there have been none since, it would find nothing."""
+    steps: list[Ruleset] = field(default_factory=list[Ruleset])
     sizes: list[int] = field(default_factory=list[int])
     matches: dict[str, int] = field(default_factory=dict[str, int])
     banned: dict[str, None] = field(default_factory=dict[str, None])
 
-    def phases(self, graph: Session, stage: Stage) -> Stop:
+    def phases(self, graph: Session) -> Stop:
         """Runs all phases; why the last stopped."""
         try:
             self._settle(graph)
-            if stage.index:
-                self._rounds(graph, stage, stage.index)
-            return self._rounds(graph, stage, stage.rulesets)
+            if self.stage.index:
+                self._rounds(graph, self.stage.index)
+            return self._rounds(graph, self.stage.rulesets)
         except _Halt as halt:
             self.sizes.append(self.rows)
             return halt.stop
 
-    def _rounds(self, graph: Session, stage: Stage, rulesets: Sequence[str]) -> Stop:
+    def _rounds(self, graph: Session, rulesets: Sequence[str]) -> Stop:
         """Rounds in which each rule that is not banned runs once; a round that bursts the limit by far is undone, without its culprit."""
         bans = {name: _Ban(self.budget.matches) for name in rulesets}
         for number in range(self.budget.rounds):
             begun = len(self.steps)
             try:
-                updated, waiting, full = self._round(graph, stage, bans, number)
+                updated, waiting, full = self._round(graph, bans, number)
             except _Halt as halt:
                 if halt.stop is not Stop.NODES or self.rows <= BURST * self.budget.nodes:
                     raise
-                culprit = bans.get(self.steps[-1])
+                culprit = bans.get(self.steps[-1].name)
                 del self.steps[begun:]
                 graph.replay(self.steps)
+                self.ran.clear()
                 self._count(graph)
                 self.undone += 1
                 if culprit is None or self.undone > UNDONE:
@@ -212,7 +218,7 @@ class _Run:
                 return Stop.NODES if full else Stop.SATURATED
         return Stop.ITERATIONS
 
-    def _round(self, graph: Session, stage: Stage, bans: dict[str, _Ban], number: int) -> tuple[bool, bool, bool]:
+    def _round(self, graph: Session, bans: dict[str, _Ban], number: int) -> tuple[bool, bool, bool]:
         """One round: whether anything changed, whether a rule waits out a ban, whether the node limit holds one back."""
         updated = waiting = full = False
         for ruleset, ban in bans.items():
@@ -224,12 +230,12 @@ class _Run:
                 full = True
                 continue
             ban.rows, ban.last = max(1, self.rows), 0
-            if not stage.can_match(ruleset, self.present):
+            if not self.stage.can_match(ruleset, self.present):
                 continue
-            before = dict(self.matches)
-            updated |= self._step(graph, ruleset)
-            new = {n: m - before.get(n, 0) for n, m in self.matches.items() if m != before.get(n, 0)}
-            ban.last = sum(new.values())
+            new = self._step(graph, ruleset)
+            if new is None:
+                continue
+            updated, ban.last = True, sum(new.values())
             if ban.last > ban.limit:
                 ban.until, ban.limit = number + 1 + _BAN_ROUNDS, ban.limit * 2
                 self.banned.update(dict.fromkeys(new))
@@ -240,28 +246,36 @@ class _Run:
         shrank = False
         for _ in range(_SETTLE):
             for _ in range(_SETTLE):
-                if not self._step(graph, "analysis"):
+                if self._step(graph, "analysis") is None:
                     break
-            if not self._step(graph, "shrink"):
+            if self._step(graph, "shrink") is None:
                 break
             shrank = True
         return shrank
 
-    def _step(self, graph: Session, ruleset: str) -> bool:
-        """Runs a ruleset once; whether it changed anything. Stops everything at a limit."""
+    def _step(self, graph: Session, name: str) -> dict[str, int] | None:
+        """Runs a ruleset once: the matches of each rule, or None where it changed nothing. Stops everything at a limit."""
+        ruleset = self.stage.ruleset(name, self.present)
+        changes = self.changes
+        if self.ran.get(ruleset.name) == changes:
+            return None
+        self.ran[ruleset.name] = changes
         step = graph.step(ruleset)
         if not step.updated:
-            return False
+            return None
+        self.changes += 1
         self.steps.append(ruleset)  # what changed nothing need not be run again where a round is undone
-        if ruleset != "analysis":
-            for name, count in step.matches.items():
-                name = rule_name(name)
-                self.matches[name] = self.matches.get(name, 0) + count
+        found: dict[str, int] = {}
+        if name != "analysis":
+            for command, count in step.matches.items():
+                rule = rule_name(command)
+                found[rule] = found.get(rule, 0) + count
+                self.matches[rule] = self.matches.get(rule, 0) + count
         if self._count(graph):
             raise _Halt(Stop.NODES)
         if time.thread_time() - self.started > self.budget.seconds:
             raise _Halt(Stop.TIME)
-        return True
+        return found
 
     def _count(self, graph: Session) -> bool:
         """Counts e-nodes; whether there are too many, or too many facts."""

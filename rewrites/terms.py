@@ -42,7 +42,12 @@ class Term(NamedTuple):
     @property
     def is_loop(self) -> bool:
         """Whether it is a reduction or a fold."""
-        return self.name.startswith(("R_", "Fold"))
+        return is_loop(self.name)
+
+
+def is_loop(name: str) -> bool:
+    """Whether the constructor is that of a reduction or a fold."""
+    return name.startswith(("R_", "Fold"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from extract.exact import exact
 from extract.extractor import Choice, choices, tree_costs
-from extract.weights import WEIGHTINGS, CostGraph, cost_graph, default_cycles, extents
+from extract.weights import WEIGHTINGS, CostGraph, Edges, cost_graph, default_cycles, extents
 from rewrites.adapter import Frozen
 from rewrites.encode import encode
 from tests.conftest import kernel
@@ -21,7 +21,8 @@ def graph(nodes: list[tuple[int, float, tuple[int, ...]]], roots: tuple[int, ...
     child = [c for _, _, needs in nodes for c in needs]
     classes = np.array([home for home, _, _ in nodes], np.int64)
     own = np.array([cost for _, cost, _ in nodes])
-    return CostGraph(own, classes, np.array(parent, np.int64), np.array(child, np.int64), roots, int(classes.max()) + 1)
+    edges = Edges(classes, np.array(parent, np.int64), np.array(child, np.int64), roots, int(classes.max()) + 1)
+    return CostGraph(own, edges)
 
 
 def reached(g: CostGraph, chosen: dict[int, int], needs: list[tuple[int, ...]]) -> dict[int, int] | None:
@@ -37,7 +38,7 @@ def reached(g: CostGraph, chosen: dict[int, int], needs: list[tuple[int, ...]]) 
             order[home] = chosen[home]
         return True
 
-    return order if all(visit(r, frozenset()) for r in g.roots) else None
+    return order if all(visit(r, frozenset()) for r in g.edges.roots) else None
 
 
 def optimum(nodes: list[tuple[int, float, tuple[int, ...]]], g: CostGraph) -> float:
