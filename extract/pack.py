@@ -51,6 +51,11 @@ def packed(group: Group, arrays: dict[str, ArrayType], orders: Orders, constant:
     return Packing(replace(group, members=tuple(members)), tuple(copies.values()))
 
 
+def packs(group: Group, orders: Orders, constant: frozenset[str]) -> bool:
+    """Whether `packed` would make copies for the group."""
+    return any(_turned(r, m.inner[-1].index, group, orders, constant) for m in group.members if m.inner for r in _reductions(m.stmt.value))
+
+
 def turns(group: Group, row: str, orders: Orders, constant: frozenset[str]) -> bool:
     """Whether copies would make some reduction of the group run along `row`, a loop around it."""
     return any(_turned(r, row, group, orders, constant) for m in group.members for r in _reductions(m.stmt.value))

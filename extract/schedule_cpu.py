@@ -17,7 +17,7 @@ from extract.lower import Lowering
 from extract.machine import Machine, load_machine
 from extract.matmul import product
 from extract.names import Names
-from extract.pack import packed, turns
+from extract.pack import packed, packs, turns
 from extract.patch import patched
 from extract.reductions import is_written_out, reads_nearer, scans_over
 from extract.relaid import relaid
@@ -95,6 +95,10 @@ class Context:
     stages: bool = True
     cut: bool = False
     """Whether a long loop was cut into stages: then the plan that does not is another one."""
+    products: bool = False
+    """Whether the library could do a group: where not, the plan with the library is the plan without it."""
+    copies: bool = False
+    """Whether copies would help: where not, the plan with copies is the plan without them."""
     buffers: list[Buffer] = field(default_factory=list[Buffer])
 
 
@@ -116,17 +120,25 @@ def plans(
     here = machine or load_machine("cpu")
     tiles, many, copies = shapes(here, sizes or {}), enough(here, sizes or {}), ways(here, sizes or {})
     large, long = far(here, sizes or {}), wide(here, sizes or {})
-    parts = {what: apart(kernel, what) if every else apart(kernel, what, fitting(kernel, sizes or {})) for what in APART}
+    parts: dict[What, Apart | None] = {
+        what: apart(kernel, what) if every else apart(kernel, what, fitting(kernel, sizes or {})) for what in APART
+    }
     choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
+    groupings = _Groupings(kernel, parts)
     for laid in tuple(layouts) or (rows_of(kernel),):
+        seen = _Seen()
         for one in choices:
             choice = replace(one, layouts=laid)
-            split_up = parts[choice.apart] if choice.apart else None
-            made, cut = _planned(kernel, choice, flags, tiles, many, copies, split_up)
+            grouped = groupings.of(one)
+            if grouped is None or seen.twin(one, grouped):
+                continue
+            made, context = _planned(kernel, choice, flags, tiles, many, copies, grouped)
+            seen.note(one, grouped, context)
             if made is not None:
                 found.setdefault((made.buffers, made.steps), made)
-            if cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
-                made, _ = _planned(kernel, replace(choice, stages=False), flags, tiles, many, copies, split_up)
+            if context.cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
+                made, context = _planned(kernel, replace(choice, stages=False), flags, tiles, many, copies, grouped)
+                seen.note(one, grouped, context)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
     before = (row_ahead(plan, here, sizes or {}, large) for plan in found.values())
@@ -141,9 +153,57 @@ def plan(
 ) -> Plan | None:
     """The plan of one choice (on the machine called "cpu"); None where it cannot be made for the layouts."""
     here = machine or load_machine("cpu")
-    parts = apart(kernel, choice.apart) if choice.apart else None
+    parts: dict[What, Apart | None] = {}
+    if choice.apart:
+        parts[choice.apart] = apart(kernel, choice.apart)
+    grouped = _Groupings(kernel, parts).of(choice)
     tiles, many, copies = shapes(here, sizes or {}), enough(here, sizes or {}), ways(here, sizes or {})
-    return _planned(kernel, choice, fast_math, tiles, many, copies, parts)[0]
+    return None if grouped is None else _planned(kernel, choice, fast_math, tiles, many, copies, grouped)[0]
+
+
+class _Groupings:
+    """The groups of a kernel by how far they fuse and what stands apart, each found once."""
+
+    def __init__(self, kernel: Kernel, parts: Mapping[What, Apart | None]) -> None:
+        self._kernel, self._parts = kernel, parts
+        self._found: dict[tuple[Fusion, What | None], Grouping | None] = {}
+
+    def of(self, choice: Choice) -> Grouping | None:
+        """The groups of a choice; None where it has none of its own."""
+        key = choice.fusion, choice.apart
+        if key not in self._found:
+            self._found[key] = self._made(choice)
+        return self._found[key]
+
+    def _made(self, choice: Choice) -> Grouping | None:
+        kernel, parts = self._kernel, self._parts[choice.apart] if choice.apart else None
+        grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
+        if choice.fusion == "through":
+            return through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})
+        return grouped
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was planned of one kernel and its layouts, to tell without planning which choices make the same plan again."""
+
+    found: dict[tuple[bool, bool], list[tuple[Grouping, Context]]] = field(
+        default_factory=dict[tuple[bool, bool], "list[tuple[Grouping, Context]]"]
+    )
+
+    def note(self, choice: Choice, grouped: Grouping, context: Context) -> None:
+        self.found.setdefault((choice.library, choice.pack), []).append((grouped, context))
+
+    def twin(self, choice: Choice, grouped: Grouping) -> bool:
+        """Whether a choice before this one made the plan: the same groups, and what else it allows is of no use to them."""
+        same = self._contexts(choice.library, choice.pack, grouped)
+        without_library = self._contexts(False, False, grouped) if choice.library else []
+        without_copies = self._contexts(choice.library, False, grouped) if choice.pack else []
+        unused = without_library and not any(c.products for c in without_library)
+        return bool(same or unused or (without_copies and not any(c.copies for c in without_copies)))
+
+    def _contexts(self, library: bool, pack: bool, grouped: Grouping) -> list[Context]:
+        return [context for other, context in self.found.get((library, pack), []) if other is grouped or other == grouped]
 
 
 def _planned(
@@ -153,15 +213,9 @@ def _planned(
     tiles: Shapes,
     many: Callable[[Binder], bool],
     copies: Ways,
-    parts: Apart | None,
-) -> tuple[Plan | None, bool]:
-    """The plan of one choice, if there is one, and whether it cuts a loop into stages; `parts`: the kernel as the choice takes it apart."""
-    grouped = grouping(kernel, choice.fusion) if parts is None else grouping(parts.kernel, choice.fusion, parts.products)
-    if choice.fusion == "through":
-        joined = through(grouped, kernel, {p.name: _order(p, {}) for p in (*kernel.params, *kernel.outputs)})
-        if joined is None:
-            return None, False
-        grouped = joined
+    grouped: Grouping,
+) -> tuple[Plan | None, Context]:
+    """The plan of one choice, if there is one, and what became of its groups."""
     laid = {one.name: one.layout for one in choice.layouts}
     orders = {p.name: _order(p, laid) for p in (*kernel.params, *kernel.outputs)}
     orders |= {p.name: laid[p.name].order for p in grouped.temps if p.name in laid}
@@ -180,12 +234,12 @@ def _planned(
     cut = {one.name: one.layout for one in layouts if not one.layout.plain}
     if cut:
         if not all(is_bijection(layout, arrays[name].shape) for name, layout in cut.items()):
-            return None, context.cut
+            return None, context
         made = relaid(steps, buffers, cut, context.names)
         if made is None:
-            return None, context.cut
+            return None, context
         steps, buffers = made
-    return Plan(kernel, "cpu", buffers, steps, replace(choice, layouts=layouts).pairs(), fast_math, layouts), context.cut
+    return Plan(kernel, "cpu", buffers, steps, replace(choice, layouts=layouts).pairs(), fast_math, layouts), context
 
 
 def _unwritten(kernel: Kernel) -> frozenset[str]:
@@ -230,10 +284,10 @@ def _launches(group: Group, context: Context) -> list[Launch]:
     name = context.names.fresh(f"{context.kernel.name}_{group.members[-1].stmt.target}")
     if group.accumulates:
         return [scattered(name, group, context.arrays, context.names, context.orders, context.ways)]
-    if context.library:
-        made = product(group, context.arrays, context.orders)
-        if made is not None:
-            return [Launch(name, (made,), note="library product")]
+    made = product(group, context.arrays, context.orders)
+    context.products |= made is not None
+    if made is not None and context.library:
+        return [Launch(name, (made,), note="library product")]
     stages = staged(group, context.arrays, context.names, BLOCK)
     context.cut |= stages is not None
     if stages is not None and not context.stages:
@@ -258,6 +312,7 @@ def _launch(name: str, group: Group, context: Context) -> list[Launch]:
     shaped, bases, note = _shaped(group, context)
     shaped, more = shared(shaped, context.arrays, context.names)
     before: list[Launch] = []
+    context.copies |= packs(shaped, context.orders, context.constant)
     if context.pack:
         packing = packed(shaped, context.arrays, context.orders, context.constant, context.names)
         shaped = packing.group
@@ -343,7 +398,9 @@ def _shaped_reductions(group: Group, loops: list[Reduce], context: Context) -> S
     reads = any(last.index in free(r) for r in loops)
     along = any(last.index in free(r) and reads_nearer(r, last.index, context.orders) for r in loops)
     outside = any(last.index not in free(r) for r in loops)
-    along |= context.pack and len(group.outer) > 1 and turns(_demoted(group, 1), last.index, context.orders, context.constant)
+    turned = not along and len(group.outer) > 1 and turns(_demoted(group, 1), last.index, context.orders, context.constant)
+    context.copies |= turned
+    along |= context.pack and turned
     if not (reads and along) and not (outside and len(group.outer) > 1):
         return group, {}, "rows"
     if len(group.outer) > 1:
