@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -24,6 +26,7 @@ LOADED: Final = 8
 _GRACE: Final = 5
 """Seconds of CPU time more, after which a process that nobody stopped stops itself."""
 _STEP: Final = 1.0
+_STARTING: Final = threading.Lock()
 
 
 class Overrun(Exception):
@@ -34,7 +37,8 @@ class Overrun(Exception):
 class Isolated:
     """A process that calls what it is sent, one call at a time; started when it is needed, and again after an overrun.
 
-    Functions and arguments must be picklable. A KernelError of the function is raised here, any other error is an Overrun.
+    Functions and arguments must be picklable, and not of the script that runs. A KernelError of the function is raised here, any other
+    error is an Overrun.
     """
 
     memory: int = MEMORY
@@ -97,11 +101,25 @@ class Isolated:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.memory), daemon=True)
-        process.start()
+        with _no_script():
+            process.start()
         self._process = process
         theirs.close()
         self._pipe = ours
         return ours
+
+
+@contextlib.contextmanager
+def _no_script() -> Generator[None]:
+    """A process that starts meanwhile does not run the caller's script again: that needs no `if __name__ == "__main__"`."""
+    script = sys.modules["__main__"]
+    with _STARTING:
+        kept = {name: script.__dict__.pop(name) for name in ("__file__", "__spec__") if name in script.__dict__}
+        script.__spec__ = None
+        try:
+            yield
+        finally:
+            script.__dict__.update(kept)
 
 
 def _serve(pipe: "Connection[Any, Any]", memory: int) -> None:

@@ -175,6 +175,15 @@ def leave() -> None:
     os._exit(1)
 
 
+def test_a_script_that_starts_processes_needs_no_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\nfrom extract.suggest_pool import Pool\nprint(1)\nwith Pool() as p:\n    print(*p.map(math.sqrt, [4.0]))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert (done.stdout, done.stderr) == ("1\n2.0\n", "")
+
+
 def test_a_call_that_runs_away_is_ended(isolated):
     for function, seconds in ((spin, 1.0), (hoard, 20.0), (leave, 20.0)):
         begun = time.monotonic()
