@@ -22,7 +22,7 @@ RESERVED: Final = frozenset({
     "models", "register_model", "CACHE", "FAST", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last",
     "at", "low", "high", "begin", "end", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked",
 })  # fmt: skip
-SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges")
+SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges", "_fixed")
 """Ends of the names that the module makes of others."""
 IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?|whole")
 """Names that the statements of a tile make."""

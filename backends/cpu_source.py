@@ -6,6 +6,7 @@ them all on arrays that exist; the function named as the kernel allocates the ou
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from backends.cpu_body import Body, Printer
@@ -118,10 +119,24 @@ class _Module:
                     calls += ['with np.errstate(all="ignore"):', f"    {product_text(node)}"]
                     names.update(dict.fromkeys((node.out[0], node.a[0], node.b[0])))
                 case Launch():
-                    arguments = self._function(step)
-                    names.update(dict.fromkeys(arguments))
-                    calls.append(f"{step.name}({', '.join(arguments)})")
+                    calls += self._called(step, names)
         return calls
+
+    def _called(self, launch: Launch, names: dict[str, None]) -> list[str]:
+        """The call of a launch, where its guard holds, or of what runs otherwise."""
+        if launch.otherwise is not None:
+            launch = replace(launch, name=f"{launch.name}_fixed")
+        arguments = self._function(launch)
+        names.update(dict.fromkeys(arguments))
+        call = f"{launch.name}({', '.join(arguments)})"
+        if launch.guard is None or launch.otherwise is None:
+            return [call]
+        sizes = [x.name for e, _ in launch.guard.equal for x in subtrees(e) if isinstance(x, SizeRef)]
+        names.update(dict.fromkeys(sizes))
+        e = Expressions(self.buffers, self.flags)
+        test = " and ".join(f"{e.inner(x)} == {n}" for x, n in launch.guard.equal)
+        others = self._called(launch.otherwise, names)
+        return [f"if {test}:", f"    {call}", "else:", *(f"    {line}" for line in others)]
 
     def _repeat(self, step: RepeatLaunch, names: dict[str, None]) -> list[str]:
         inside: dict[str, None] = {}

@@ -29,7 +29,7 @@ class Sweeps:
 
 def sweeps(first: Step, second: Step, buffers: Mapping[str, Buffer]) -> Sweeps | None:
     """The two as one pass, None where that is not seen to be right."""
-    if not (isinstance(first, Launch) and isinstance(second, Launch)):
+    if not (isinstance(first, Launch) and isinstance(second, Launch)) or first.guard or second.guard:
         return None
     a, b = _rows(first), _rows(second)
     if a is None or b is None or (a.lo, a.hi) != (b.lo, b.hi) or any(isinstance(x, Load) for e in (a.lo, a.hi) for x in subtrees(e)):

@@ -6,6 +6,7 @@ from math import prod
 from extract.cpu_traffic import Traffic, traffic
 from extract.cpu_work import Work
 from extract.cycles import Cost
+from extract.fixed import that_runs
 from extract.fuse import Nodes
 from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.machine import Machine
@@ -25,7 +26,8 @@ HIDDEN = 0.8
 
 
 def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
-    """The cost of one launch."""
+    """The cost of one launch, at these sizes."""
+    launch = that_runs(launch, sizes)
     buffers = {b.name: b for b in plan.buffers}
     product = product_of(launch)
     if product is not None:

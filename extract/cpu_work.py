@@ -47,6 +47,8 @@ GATHERED = 1.0
 """Cycles of an element that is loaded alone into a vector: a load, and its insertion."""
 TILE_EFFICIENCY = 0.95
 """Share of the multiply-add peak that a tile in registers reaches beside its loads, which half hide: with them 0.86, f32 and f64, Zen 4."""
+STARTS = 1.08
+"""What a tile takes longer whose sum is several loops: the inner ones start anew for each turn of the outer ones."""
 PAGE = 4.0
 """Cycles, not hidden, of the first access to a page whose address is looked up anew, and which no hardware brings in time."""
 PAGE_BYTES = 4096.0
@@ -226,7 +228,8 @@ class Work:
         terms = prod(extents[2:])
         dtype = tile.value.dtype
         wide = tile.lanes * dtype.bits / self.machine.lanes_bits  # a vector of the tile, against an instruction of the machine file
-        whole = times * blocks * terms / TILE_EFFICIENCY
+        # Loops of few turns that are written out leave one to start; which of several is innermost, the caches decide.
+        whole = times * blocks * terms / TILE_EFFICIENCY * (STARTS if sum(not isinstance(b.hi, Const) for b in tile.reduction) > 1 else 1.0)
         if not (self.contract and isinstance(tile.value, Call) and tile.value.op in ("mul", "powi")):  # else the sum's addition is fused
             self._add("ADD", whole * tile.height * tile.vectors * max(0.5, wide) * self.machine.instruction_cycles(Unit.ADD, dtype))
         for x in subtrees(tile.value):

@@ -8,6 +8,7 @@ from extract.ahead import row_ahead
 from extract.apart import Apart, What, apart, fitting
 from extract.blocks import cut
 from extract.borders import split
+from extract.fixed import beside, few_turns, fixed
 from extract.forward import forwarded
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
@@ -109,6 +110,7 @@ def plans(
     fast_math: Iterable[object] = (),
     layouts: Iterable[Layouts] = (),
     every: bool = False,
+    named: Collection[str] = (),
 ) -> tuple[Plan, ...]:
     """Every different plan of the choices above, in a fixed order; the cost model chooses among them.
 
@@ -125,6 +127,9 @@ def plans(
     }
     choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
     groupings = _Groupings(kernel, parts)
+    values = few_turns(kernel, sizes or {})
+    short = fixed(kernel, values)
+    shorter = _Groupings(short, {})
     for laid in tuple(layouts) or (rows_of(kernel),):
         seen = _Seen()
         for one in choices:
@@ -136,14 +141,19 @@ def plans(
             seen.note(one, grouped, context)
             if made is not None:
                 found.setdefault((made.buffers, made.steps), made)
+                if values and not choice.apart and (again := shorter.of(one)) is not None:
+                    special, _ = _planned(short, choice, flags, tiles, many, copies, again)
+                    both = beside(made, special, values)
+                    if both is not None:
+                        found.setdefault((both.buffers, both.steps), both)
             if context.cut:  # memory may be no faster for several threads: one pass on one thread moves fewer bytes
                 made, context = _planned(kernel, replace(choice, stages=False), flags, tiles, many, copies, grouped)
                 seen.note(one, grouped, context)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
-    before = (row_ahead(plan, here, sizes or {}, large) for plan in found.values())
+    before = (row_ahead(plan, here, None if "reads" in named else sizes or {}, large) for plan in found.values())
     every_order = (*found.values(), *(plan for plan in before if plan is not None))
-    past = (streamed(plan, large, long) for plan in every_order)
+    past = (streamed(plan, *((always, always) if "stores" in named else (large, long))) for plan in every_order)
     patches = (patched(plan, here, sizes or {}, every) for plan in found.values())
     return (*every_order, *(plan for plan in (*past, *patches) if plan is not None))
 

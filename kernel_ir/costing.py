@@ -7,6 +7,7 @@ from backends.plans import layouts, plans
 from backends.target import Target
 from extract.cost import cost
 from extract.cycles import Cost
+from extract.fixed import pinned_values
 from extract.machine import Machine
 from kernel_ir.errors import NameError_, UsageError
 from kernel_ir.fastmath import Flags
@@ -71,7 +72,9 @@ class Costing:
         return [(plan, cost(plan, self.machine, self.extents)) for plan in found]
 
     def _plans(self, kernel: Kernel, laid: Iterable[Layouts]) -> list[Plan]:
-        found = plans(kernel, self.place, self.machine, self.extents, self.licence, tuple(laid), self.schedule is not None)
+        choices = [] if self.schedule is None else [(c.key, c.values) for c in self.schedule.choices]
+        extents = {**self.extents, **pinned_values(choices)}
+        found = plans(kernel, self.place, self.machine, extents, self.licence, tuple(laid), self.schedule is not None)
         return [replace(plan, packed=self.packed) for plan in found] if self.packed else list(found)
 
 

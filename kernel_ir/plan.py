@@ -278,7 +278,8 @@ class RowTile:
     terms: their operands are staged in shared memory, `depth` of the `reduction` at a time (all of `left` once, if `kept`), the totals
     are made in registers, what `across` multiplies goes through shared memory to the threads of the same rows, and `span` columns are
     summed in registers. Terms start and end no earlier for a later row. `each`: rows, terms and columns of a thread. `row_block` and
-    `column_block` are the indices of the loops around, which number the rectangles of `height` by `span`.
+    `column_block` are the indices of the loops around, which number the rectangles of `height` by `span`. `ahead`: operands are loaded
+    while products of those before are made. `wide`: those that allow it are loaded 128 bits at a time.
     """
 
     results: tuple[Store, ...]
@@ -301,6 +302,8 @@ class RowTile:
     depth: int
     each: tuple[int, int, int]
     kept: bool = False
+    ahead: bool = False
+    wide: bool = False
 
     @property
     def dtype(self) -> DType:
@@ -337,12 +340,13 @@ Node = (
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What a launch asks of one call: expressions over sizes that are multiples of a number, or no greater than it, and arrays that
-    start at a multiple of 16 bytes."""
+    """What a launch asks of one call: expressions over sizes that are multiples of a number, or no greater than it, arrays that start at
+    a multiple of 16 bytes (GPU), sizes that are a number (CPU)."""
 
     multiples: tuple[tuple[Expr, int], ...] = ()
     at_most: tuple[tuple[Expr, int], ...] = ()
     aligned: tuple[str, ...] = ()
+    equal: tuple[tuple[Expr, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +354,7 @@ class Launch:
     """One parallel piece of work: all of it ends before the next begins. `threads`: threads a block, on a GPU.
 
     `deal`: whether a CPU thread gets a contiguous block of the parallel iterations, or every n-th one (work that grows with the index).
-    GPU: where the `guard` does not hold at a call, `otherwise` runs instead. CPU: the body of a launch with a `patch` is a nest of loops;
+    Where the `guard` does not hold at a call, `otherwise` runs instead. CPU: the body of a launch with a `patch` is a nest of loops;
     so many turns of each are done at once, those of the last in the lanes of a vector.
     """
 
