@@ -1,6 +1,6 @@
 """Turns a kernel into the plans that a target's scheduler proposes for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from backends.target import Target
@@ -19,16 +19,17 @@ def plans(
     licence: Flags,
     layouts: Sequence[Layouts] = (),
     every: bool = False,
+    named: Collection[str] = (),
 ) -> tuple[Plan, ...]:
     """Every plan worth costing, in a fixed order. NumPy has no schedule of its own: it is costed as the CPU's loops.
 
     `layouts`: how arrays lie, each of these ways in turn (C order, where there is none). `every`: whether plans that do not pay at these
-    sizes are among them, for a schedule that may have been made for others.
+    sizes are among them, for a schedule that may have been made for others; `named`: the choices that it makes.
     """
     if place.backend in ("cpu", "numpy"):
         from extract import schedule_cpu
 
-        return schedule_cpu.plans(kernel, machine, sizes, licence, layouts, every)
+        return schedule_cpu.plans(kernel, machine, sizes, licence, layouts, every, named)
     from extract.schedule_cuda import cuda_plans
 
     flags = frozenset(map(str, licence))

@@ -26,8 +26,12 @@ FUNCTIONS: Final = frozenset({Unit.EXP, Unit.TRIG, Unit.DIV, Unit.SQRT})
 """What makes a loop long enough for memory to work meanwhile."""
 
 
-def row_ahead(plan: Plan, machine: Machine, sizes: Mapping[str, int], far: Far) -> Plan | None:
-    """The plan whose rows are asked for one ahead; None where no launch goes over a row of an array that is `far` again, computing."""
+Sizes = Mapping[str, int] | None
+
+
+def row_ahead(plan: Plan, machine: Machine, sizes: Sizes, far: Far) -> Plan | None:
+    """The plan whose rows are asked for one ahead; None where no launch goes over a row of an array that is `far` again, computing, or the
+    rows are too short or too long. Without `sizes`, no row is."""
     if plan.target != "cpu":
         return None
     buffers, names = {b.name: b for b in plan.buffers}, Names(names_of(plan))
@@ -36,7 +40,7 @@ def row_ahead(plan: Plan, machine: Machine, sizes: Mapping[str, int], far: Far) 
     return None if steps == plan.steps else replace(plan, steps=steps, schedule=(*plan.schedule, CHOICE))
 
 
-def _step(step: Step, buffers: Mapping[str, Buffer], names: Names, sizes: Mapping[str, int], far: Far, room: int) -> Step:
+def _step(step: Step, buffers: Mapping[str, Buffer], names: Names, sizes: Sizes, far: Far, room: int) -> Step:
     if isinstance(step, RepeatLaunch):
         return step
     stored = {array for array, _ in effects(step.body).stores}
@@ -55,18 +59,21 @@ def _step(step: Step, buffers: Mapping[str, Buffer], names: Names, sizes: Mappin
     return replace(step, body=inside(step.body))
 
 
-def _row(row: Loop, able: Mapping[str, Buffer], names: Names, sizes: Mapping[str, int], room: int) -> Nodes:
+def _row(row: Loop, able: Mapping[str, Buffer], names: Names, sizes: Sizes, room: int) -> Nodes:
     """The body of a loop over rows, with the lines of the next row asked for in its longest loop but the first."""
     loops = [n for n in row.body if isinstance(n, Loop) and n.step == 1 and not free(n.hi) & {row.index}]
     if len(loops) < 2:
         return row.body
     first, *later = loops
     loads = _read(first, row, able)
-    along = Binder(first.index, first.lo, first.hi)
-    bytes_ = sum(extent_of(along, sizes) * able[load.array].dtype.itemsize for load in loads)
     alike = [loop for loop in later if (loop.lo, loop.hi) == (first.lo, first.hi) and _functions(loop)]
-    if not loads or not alike or not SHORT * PIECE <= bytes_ <= room or number(row.hi, sizes) - number(row.lo, sizes) < 2:
+    if not loads or not alike:
         return row.body
+    if sizes is not None:
+        extent = extent_of(Binder(first.index, first.lo, first.hi), sizes)
+        bytes_ = sum(extent * able[load.array].dtype.itemsize for load in loads)
+        if not SHORT * PIECE <= bytes_ <= room or number(row.hi, sizes) - number(row.lo, sizes) < 2:
+            return row.body
     longest = max(alike, key=_functions)
     length = PIECE // max(able[load.array].dtype.itemsize for load in loads)
     block, piece, _ = cut(Binder(longest.index, longest.lo, longest.hi), length, names)

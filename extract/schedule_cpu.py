@@ -1,9 +1,10 @@
 """Turns a kernel into plans for a CPU: parallel rows or blocks, contiguous vector loops, few passes, library products where they fit."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from extract.ahead import CHOICE as AHEAD
 from extract.ahead import row_ahead
 from extract.apart import Apart, What, apart, fitting
 from extract.blocks import cut
@@ -26,7 +27,8 @@ from extract.rows import enough, several_rows
 from extract.scatter import Ways, scattered, ways
 from extract.share import shared
 from extract.staged import staged
-from extract.stream import far, streamed, wide
+from extract.stream import CHOICE as PAST
+from extract.stream import anywhere, far, streamed, wide
 from extract.strides import Orders, Stride, access_cost, stride
 from extract.through import through
 from extract.tile import Shapes, row_blocks, shapes
@@ -115,7 +117,7 @@ def plans(
     """Every different plan of the choices above, in a fixed order; the cost model chooses among them.
 
     `layouts` (of `extract/layouts.py`): how arrays may lie that have a say in it; without any, all lie in C order. `every`: those too
-    that store much at these sizes.
+    that store much at these sizes. `named`: choices that a schedule makes, perhaps for other sizes.
     """
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
@@ -151,9 +153,13 @@ def plans(
                 seen.note(one, grouped, context)
                 if made is not None:
                     found.setdefault((made.buffers, made.steps), made)
-    before = (row_ahead(plan, here, None if "reads" in named else sizes or {}, large) for plan in found.values())
+    before = (row_ahead(plan, here, sizes or {}, large) for plan in found.values())
+    if AHEAD[0] in named:
+        before = (one or row_ahead(plan, here, None, anywhere) for plan, one in zip(found.values(), before, strict=True))
     every_order = (*found.values(), *(plan for plan in before if plan is not None))
-    past = (streamed(plan, *((always, always) if "stores" in named else (large, long))) for plan in every_order)
+    past = (streamed(plan, large, long) for plan in every_order)
+    if PAST[0] in named:
+        past = (one or streamed(plan, anywhere, lambda loop, b: True) for plan, one in zip(every_order, past, strict=True))
     patches = (patched(plan, here, sizes or {}, every) for plan in found.values())
     return (*every_order, *(plan for plan in (*past, *patches) if plan is not None))
 

@@ -59,6 +59,11 @@ def far(machine: Machine, sizes: Mapping[str, int]) -> Far:
     return lambda b: b.dtype.itemsize * prod(max(0, number(n, sizes)) for n in b.shape) >= room
 
 
+def anywhere(b: Buffer) -> bool:
+    """Any array, for a schedule that may have been made for other sizes."""
+    return bool(b.shape)
+
+
 def wide(machine: Machine, sizes: Mapping[str, int]) -> Wide:
     """Whether a loop, at these sizes, stores enough lines of a buffer in a row."""
 

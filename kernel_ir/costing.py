@@ -74,7 +74,8 @@ class Costing:
     def _plans(self, kernel: Kernel, laid: Iterable[Layouts]) -> list[Plan]:
         choices = [] if self.schedule is None else [(c.key, c.values) for c in self.schedule.choices]
         extents = {**self.extents, **pinned_values(choices)}
-        found = plans(kernel, self.place, self.machine, extents, self.licence, tuple(laid), self.schedule is not None)
+        every, named = self.schedule is not None, [key for key, _ in choices]
+        found = plans(kernel, self.place, self.machine, extents, self.licence, tuple(laid), every, named)
         return [replace(plan, packed=self.packed) for plan in found] if self.packed else list(found)
 
 

@@ -75,7 +75,7 @@ class KernelError(Exception):
 
     def __str__(self) -> str:
         lines = [self.message]
-        if self.span is not None:
+        if self.span is not None and self.span.source.name:  # what a program made stands in no file
             place, _, rest = self.span.caret().partition("\n")
             lines = [f"{place}: {self.message}", rest]
         if self.hint:

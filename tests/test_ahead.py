@@ -81,3 +81,15 @@ def test_the_model_asks_for_large_rows_only() -> None:
     assert CHOICE in best({"M": 4096, "N": 4096}).schedule
     assert CHOICE not in best({"M": 64, "N": 4096}).schedule  # 1 MiB is in the caches
     assert CHOICE not in best({"M": 1 << 20, "N": 16}).schedule
+
+
+def test_a_schedule_made_for_large_rows_holds_at_any_size() -> None:
+    kernel = kir.parse(SOFTMAX)["k"]
+    made = kir.optimize(kernel, target="cpu:avx512", sizes={"M": 4096, "N": 4096}, check=False)
+    assert "reads = row_ahead" in str(made.schedule)
+    again = kir.optimize(kernel, target="cpu:avx512", schedule=made.schedule, check=False)
+    assert again.schedule == made.schedule
+    assert again.plan.steps == made.plan.steps
+    with pytest.raises(kir.KernelError, match="^no plan for `k` on cpu has a choice `reads`"):
+        once = kir.parse("kernel k(x: f32[M, N]) -> (y: f32[M]) { y[i] = sum(j: exp(x[i, j])) }")["k"]
+        kir.optimize(once, target="cpu:avx512", schedule=made.schedule, check=False)
