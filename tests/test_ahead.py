@@ -90,6 +90,6 @@ def test_a_schedule_made_for_large_rows_holds_at_any_size() -> None:
     again = kir.optimize(kernel, target="cpu:avx512", schedule=made.schedule, check=False)
     assert again.schedule == made.schedule
     assert again.plan.steps == made.plan.steps
-    with pytest.raises(kir.KernelError, match="^no plan for `k` on cpu has a choice `reads`"):
+    with pytest.raises(kir.KernelError, match=r"^no plan for `k` on cpu has a choice `reads`"):
         once = kir.parse("kernel k(x: f32[M, N]) -> (y: f32[M]) { y[i] = sum(j: exp(x[i, j])) }")["k"]
         kir.optimize(once, target="cpu:avx512", schedule=made.schedule, check=False)
