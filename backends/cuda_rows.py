@@ -6,21 +6,23 @@ memory to the same threads, whose columns they multiply. Sums along rows stay ap
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from backends.cuda_expr import TYPES, Expressions, constant
-from backends.cuda_lines import WARP
 from backends.cuda_prelude import helper_name
+from backends.cuda_staging import Staging
 from extract.intervals import with_binder
 from extract.reductions import over_nothing
-from extract.rows_cuda import PAD
-from extract.tile_cuda import near
+from extract.rows_staged import PAD, operands
 from kernel_ir.dtypes import BOOL, F32
-from kernel_ir.nodes import Binder, Call, Const, Expr, IndexRef, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, const
 from kernel_ir.plan import RowSum, RowTile
 from kernel_ir.walk import free
 
-_TERMS, _ITEMS = 8, 4
-"""What a warp stages at once of an operand whose terms are neighbours in memory: whole sectors, each element in a bank of its own."""
+_FIRST: Final = "index(0)"
+_TOTALS: Final = 4
+_GATHERED: Final = 2
+"""Terms of the two products that one turn has: beyond the last ones are zeros, on both sides."""
 
 
 def row_tile_lines(tile: RowTile, e: Expressions) -> tuple[list[str], list[str]]:
@@ -36,12 +38,13 @@ class _RowTile:
         self.e = e
         self.dtype, self.kind = tile.dtype, TYPES[tile.dtype.name]
         self.zero, self.least = f"{self.kind}(0.0)", f"{self.kind}(-math.inf)"
-        self.orders = {name: b.order for name, b in e.buffers.items()}
         self.row, self.term, self.k = (e.name(b.index) for b in (tile.rows, tile.terms, tile.reduction))
         self.uneven = tile.rows.index in free(tile.terms.hi)
         self.rows_end, self.terms_of_row = e.address(tile.rows.hi), Call("lt", (IndexRef(tile.terms.index), tile.terms.hi), BOOL)
         self.expsums = [s for s in tile.sums if s.kind == "expsum"]
         self.plain = [s for s in tile.sums if s.kind != "expsum"]
+        threads = tile.threads[0] * tile.threads[1]
+        self.operands = {side: Staging(f"{tile.total}_{side}", side, o, threads, tile.wide, e) for side, o in operands(tile).items()}
 
     def lines(self) -> tuple[list[str], list[str]]:
         t = self.tile
@@ -52,7 +55,8 @@ class _RowTile:
             *([] if t.columns is None else [f"first_column = index({self.e.name(t.column_block)} * index({t.span}))"]),
             *self._bounds(),
             *self._starts(),
-            *(self._left("index(0)") if t.kept else ()),
+            *(self._left(_FIRST).brought() if t.kept else ()),
+            *self._first_operands(),
             "while first_term < last_term:",
             *_indented(list(self._step())),
             *self._joined(),
@@ -70,9 +74,13 @@ class _RowTile:
         if t.across is not None:
             local["gathered"] = rows * columns
         local |= {f"{self.e.name(s.name)}_rows": rows for s in t.sums}
+        for o in self.operands.values():
+            local |= o.held
+        parts = dict.fromkeys(line for o in self.operands.values() for line in o.parts())
         return [
             *(f"{t.total}_{side} = cuda.shared.array({n}, {self.kind}, alignment=16)" for side, n in shared.items()),
             *(f"{name} = cuda.local.array({n}, {self.kind})" for name, n in local.items()),
+            *parts,
         ]
 
     def _bounds(self) -> Iterator[str]:
@@ -103,85 +111,80 @@ class _RowTile:
 
     # -- a step: some terms
 
+    def _first_operands(self) -> Iterator[str]:
+        """What is under way before the first step."""
+        if self.tile.ahead and not self.tile.kept:
+            yield from self._left(_FIRST).loaded()
+        if self.tile.ahead:
+            yield from self._right(_FIRST).loaded()
+        if self.tile.ahead and self.tile.kept:
+            yield from self._right(_FIRST).put()
+
     def _step(self) -> Iterator[str]:
         t = self.tile
-        rows, terms, _ = t.each
-        if t.factor is not None and t.columns is not None:
-            limit = self.e.address(t.columns.hi)
-            item, term = (self.e.name(t.columns.index), "first_column", limit, t.span), (self.term, "first_term", "last_term", t.width)
-            yield from self._staged(t.factor, t.terms, "factor", item, term, t.span)
-        yield f"for u in range({rows * terms}):"
+        factor = None if t.factor is None else self._factor()
+        hidden = t.ahead and t.kept  # what one product reads is loaded while the other one is made
+        if factor is not None:
+            yield from factor.loaded() if hidden else factor.brought()
+        yield f"for u in range({t.each[0] * t.each[1]}):"
         yield f"    totals[u] = {self.zero}"
         if t.kept:
-            yield from self._right("index(0)")
+            yield from () if t.ahead else self._right(_FIRST).brought()
             yield "cuda.syncthreads()"
-            yield from self._totals("index(0)")
+            yield from self._totals(_FIRST)
         else:
             yield "start = index(0)"
             yield f"while start < {self.e.address(t.reduction.hi)}:"
-            inner = [*self._left("start"), *self._right("start"), "cuda.syncthreads()", *self._totals("start"), "cuda.syncthreads()"]
-            yield from _indented([*inner, f"start = index(start + index({t.depth}))"])
-        yield f"for u in range({rows}):"
+            yield from _indented(list(self._part()))
+        yield f"for u in range({t.each[0]}):"
         yield from _indented(list(self._row()))
-        if t.across is not None:
+        if hidden:
+            yield from () if factor is None else factor.put()
+            yield "cuda.syncthreads()"
+            yield f"next_term = index(first_term + index({t.width}))"
+            yield from self._right(_FIRST, "next_term").loaded()
+        elif t.across is not None:
             # Without a term of the contraction no barrier came before.
             yield "cuda.syncwarp()" if t.kept else "cuda.syncthreads()"
+        if t.across is not None:
             yield from self._gathered()
-        yield "cuda.syncthreads()"
+        if hidden:
+            yield from self._right(_FIRST, "next_term").put()
+        else:
+            yield "cuda.syncthreads()"
         yield f"first_term = index(first_term + index({t.width}))"
 
-    def _left(self, start: str) -> list[str]:
+    def _part(self) -> Iterator[str]:
+        """Some terms of the inner contraction: of those of a step, the first ones are under way in the step before."""
         t = self.tile
-        item = (self.row, "first_row", self.rows_end, t.height)
+        sides = self._left("start"), self._right("start")
+        for o in sides:
+            yield from o.put() if t.ahead else o.brought()
+        yield "cuda.syncthreads()"
+        if t.ahead:
+            yield f"next_start = index(start + index({t.depth}))"
+            yield "next_term = first_term"
+            yield f"if next_start >= {self.e.address(t.reduction.hi)}:"
+            yield "    next_start = index(0)"
+            yield f"    next_term = index(first_term + index({t.width}))"
+            yield from self._left("next_start").loaded()
+            yield from self._right("next_start", "next_term").loaded()
+        yield from self._totals("start")
+        yield "cuda.syncthreads()"
+        yield f"start = index(start + index({t.depth}))"
+
+    def _left(self, start: str) -> Staging:
         # A row without terms may not be there to be read.
-        some = self.e.text(Call("lt", (t.terms.lo, t.terms.hi), BOOL)) if self.uneven else "first_term < last_term"
-        term = (self.k, start, self.e.address(t.reduction.hi), t.depth)
-        return list(self._staged(t.left, t.reduction, "left", item, term, t.height + PAD, f" and {some}"))
+        some = self.e.text(Call("lt", (self.tile.terms.lo, self.tile.terms.hi), BOOL)) if self.uneven else "first_term < last_term"
+        return self.operands["left"].at((start, self.e.address(self.tile.reduction.hi)), ("first_row", self.rows_end), some)
 
-    def _right(self, start: str) -> list[str]:
-        t = self.tile
-        item, term = (self.term, "first_term", "last_term", t.width), (self.k, start, self.e.address(t.reduction.hi), t.depth)
-        return list(self._staged(t.right, t.reduction, "right", item, term, t.width + PAD))
+    def _right(self, start: str, first: str = "first_term") -> Staging:
+        return self.operands["right"].at((start, self.e.address(self.tile.reduction.hi)), (first, "last_term"))
 
-    def _staged(
-        self,
-        value: Expr,
-        along: Binder,
-        side: str,
-        item: tuple[str, str, str, int],
-        term: tuple[str, str, str, int],
-        stride: int,
-        more: str = "",
-    ) -> Iterator[str]:
-        """Every thread brings its share of terms by items, each given by name, first, end and number; zeros beyond the ends.
-
-        Neighbouring threads have neighbours in memory: items, or, where those are terms, 8 terms of each of 4 items. What a thread has
-        of its parts' places is computed once: a part adds constants.
-        """
-        t = self.tile
-        threads = t.threads[0] * t.threads[1]
-        if near(value, along.index, self.orders):
-            over_terms = min(threads // WARP, term[3] // _TERMS)
-            terms, items = _TERMS * over_terms, _ITEMS * (threads // WARP // over_terms)
-            warp = f"index(thread // index({WARP}))"
-            yield f"term = index(index(thread % index({_TERMS})) + index(index({warp} % index({over_terms})) * index({_TERMS})))"
-            yield (
-                f"item = index(index(index(thread // index({_TERMS})) % index({_ITEMS}))"
-                f" + index(index({warp} // index({over_terms})) * index({_ITEMS})))"
-            )
-        else:
-            items = min(threads, item[3])
-            terms = threads // items
-            yield f"item = index(thread % index({items}))"
-            yield f"term = index(thread // index({items}))"
-        yield f"place = index(index(term * index({stride})) + item)"
-        yield f"for u in range({item[3] // items}):"
-        yield f"    {item[0]} = index(index({item[1]} + item) + index(u * {items}))"
-        yield f"    for v in range({term[3] // terms}):"
-        yield f"        {term[0]} = index(index({term[1]} + term) + index(v * {terms}))"
-        inside = f"{item[0]} < {item[2]} and {term[0]} < {term[2]}{more}"
-        at = f"{t.total}_{side}[index(place + index(u * {items} + v * {terms * stride}))]"
-        yield f"        {at} = {self.e.text(value)} if {inside} else {self.zero}"
+    def _factor(self) -> Staging:
+        columns = self.tile.columns
+        assert columns is not None
+        return self.operands["factor"].at(("first_term", "last_term"), ("first_column", self.e.address(columns.hi)))
 
     def _totals(self, start: str) -> Iterator[str]:
         """The products of what is staged join the totals."""
@@ -190,18 +193,19 @@ class _RowTile:
         end = self.e.address(t.reduction.hi)
         yield "term = index(0)"
         # A loop of constant length the compiler would write out, and run out of registers.
-        yield f"part_end = index(min({end if start == 'index(0)' else f'index({end} - {start})'}, index({t.depth})))"
+        yield f"part_end = index(min({end if start == _FIRST else f'index({end} - {start})'}, index({t.depth})))"
+        yield from _places("row_part", f"column_part * index({terms})")
         yield "while term < part_end:"
-        yield f"    for u in range({rows}):"
-        yield f"        left[u] = {t.total}_left[index(index(index(term * index({t.height + PAD})) + row_part) + index(u))]"
-        yield f"    for v in range({terms}):"
-        first = f"index(column_part * index({terms}))"
-        yield f"        right[v] = {t.total}_right[index(index(index(term * index({t.width + PAD})) + {first}) + index(v))]"
-        yield f"    for u in range({rows}):"
+        yield f"    for part in range({_TOTALS}):"
+        yield f"        for u in range({rows}):"
+        yield f"            left[u] = {t.total}_left[uint64(left_at + uint64(part * {t.height + PAD} + u))]"
         yield f"        for v in range({terms}):"
+        yield f"            right[v] = {t.total}_right[uint64(right_at + uint64(part * {t.width + PAD} + v))]"
+        yield f"        for u in range({rows}):"
+        yield f"            for v in range({terms}):"
         at = f"totals[u * {terms} + v]"
-        yield f"            {at} = {self._added(at, 'left[u]', 'right[v]')}"
-        yield "    term = index(term + index(1))"
+        yield f"                {at} = {self._added(at, 'left[u]', 'right[v]')}"
+        yield from _next_places(_TOTALS, t.height + PAD, t.width + PAD)
 
     def _added(self, at: str, a: str, b: str) -> str:
         return f"cuda.fma({a}, {b}, {at})" if self.e.contract else f"{at} + {self._product(a, b)}"
@@ -311,23 +315,26 @@ class _RowTile:
         rows, _, columns = t.each
         yield "term = index(0)"
         yield f"part_end = index(min(index(last_term - first_term), index({t.width})))"
+        yield from _places("row_part", "column_part * index(4)")
         yield "while term < part_end:"
-        yield f"    for u in range({rows}):"
-        yield f"        left[u] = {t.total}_weights[index(index(index(term * index({t.height + PAD})) + row_part) + index(u))]"
-        yield f"    for v in range({columns}):"
-        yield f"        right[v] = {t.total}_factor[index(index(term * index({t.span})) + {self._column()})]"
+        yield f"    for part in range({_GATHERED}):"
+        yield f"        for u in range({rows}):"
+        yield f"            left[u] = {t.total}_weights[uint64(left_at + uint64(part * {t.height + PAD} + u))]"
+        yield f"        for v in range({columns}):"
+        column = f"v // 4 * {4 * t.threads[1]} + v % 4"
+        yield f"            right[v] = {t.total}_factor[uint64(right_at + uint64(part * {t.span} + {column}))]"
+        inner = "        "
         if guarded:
-            yield f"    {self.term} = index(first_term + term)"
-        yield f"    for u in range({rows}):"
-        inner = "    "
+            yield f"        {self.term} = index(index(first_term + term) + index(part))"
+        yield f"        for u in range({rows}):"
         if guarded:
-            yield f"        {self.row} = index(index(first_row + row_part) + index(u))"
-            yield f"        if {self.e.text(self.terms_of_row)}:"
-            inner = "        "
+            yield f"            {self.row} = index(index(first_row + row_part) + index(u))"
+            yield f"            if {self.e.text(self.terms_of_row)}:"
+            inner = "            "
         at = f"gathered[u * {columns} + v]"
         yield f"{inner}    for v in range({columns}):"
         yield f"{inner}        {at} = {self._added(at, 'left[u]', 'right[v]')}"
-        yield "    term = index(term + index(1))"
+        yield from _next_places(_GATHERED, t.height + PAD, t.span)
 
     def _column(self) -> str:
         """The place of a thread's column v among the block's: four neighbours, then those of the other threads, then four again."""
@@ -379,3 +386,15 @@ class _RowTile:
 
 def _indented(lines: list[str]) -> list[str]:
     return [f"    {line}" for line in lines]
+
+
+def _places(left: str, right: str) -> Iterator[str]:
+    """Where a thread's first row and column are: of 64 bits, so that the compiler adds what is constant to them in the loads themselves."""
+    yield f"left_at = uint64({left})"
+    yield f"right_at = uint64({right})"
+
+
+def _next_places(terms: int, left: int, right: int) -> Iterator[str]:
+    yield f"    left_at = uint64(left_at + uint64({terms * left}))"
+    yield f"    right_at = uint64(right_at + uint64({terms * right}))"
+    yield f"    term = index(term + index({terms}))"

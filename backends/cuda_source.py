@@ -131,7 +131,7 @@ class _Module:
         holds = [] if launch.guard is None else self._conditions(launch.guard)
         if launch.otherwise is None or not holds:
             return self._start(launch, rounds)
-        first, other = self._start(launch, rounds), self._start(launch.otherwise, rounds)
+        first, other = self._start(launch, rounds), self._guarded(launch.otherwise, rounds)
         return [f"if {' and '.join(holds)}:", *(f"    {line}" for line in first), "else:", *(f"    {line}" for line in other)]
 
     def _conditions(self, guard: Guard) -> list[str]:

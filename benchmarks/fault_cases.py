@@ -49,6 +49,8 @@ def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
         for kernel in module.values():
             if not names or kernel.name in names:
                 plans = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))
+                broad = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 128)) if any(map(_row_tile, plans)) else ()
+                plans = tuple(p for p in broad if _row_tile(p) is not None) or plans
                 long = cuda_plans(kernel, "cuda-on-cpu", {size: 8 if n == 0 else 4096 for n, size in enumerate(kernel.sizes)})
                 parts = [p for p in long if ("parts", "64") in p.schedule][:1]
                 yield kernel, [*_of_each_kind(plans), *parts]
@@ -57,15 +59,14 @@ def cases(names: list[str]) -> Iterator[tuple[Kernel, list[Plan]]]:
 def _of_each_kind(plans: tuple[Plan, ...]) -> list[Plan]:
     """The first plan of each kind of launch, the wide ones of each width, by blocks where there are blocks."""
     kinds: dict[tuple[Any, ...], Plan] = {}
-    one_pass = any(_row_tile(plan) is not None for plan in plans)
     for plan in plans:
         made = dict(plan.schedule)
         by_rows = _row_tile(plan)
-        tiled = made["products"] != "plain" if by_rows is None else ("rows", by_rows.kept)
+        tiled = made["products"] != "plain" if by_rows is None else ("rows", by_rows.kept, by_rows.ahead)
         teams = frozenset(grid_of(launch).kind for launch in launches(plan.steps))
-        if (made["fusion"] != "most" and not tiled) or (one_pass and by_rows is None):
-            continue
         extra = plan.schedule[3:]
+        if (made["fusion"] != "most" and not tiled) or (by_rows is not None and by_rows.wide and not by_rows.ahead):
+            continue
         if extra and (LoopKind.BLOCK not in teams and any(LoopKind.BLOCK in key[2] for key in kinds)):
             continue  # rows by warps: the same code but for the barrier
         kinds.setdefault((tiled, extra, teams), plan)
@@ -82,7 +83,9 @@ def extents(plan: Plan) -> dict[str, int]:
     if tile is not None:
         loops = {name: getattr(tile, name) for name in ("reduction", "terms", "columns", "rows")}
         ends = {name: b.hi for name, b in loops.items() if b is not None}
-        return dict.fromkeys(plan.kernel.sizes, BATCH) | {end.name: ROWS[name] for name, end in ends.items() if isinstance(end, SizeRef)}
+        sizes = dict.fromkeys(plan.kernel.sizes, BATCH) | {end.name: ROWS[name] for name, end in ends.items() if isinstance(end, SizeRef)}
+        asked = {e.name: n for launch in launches(plan.steps) if launch.guard for e, n in launch.guard.multiples if isinstance(e, SizeRef)}
+        return {name: -(-n // asked.get(name, 1)) * asked.get(name, 1) for name, n in sizes.items()}
     sizes = dict.fromkeys(plan.kernel.sizes, EXTENT)
     for launch in launches(plan.steps):
         if launch.guard is not None and launch.guard.multiples:

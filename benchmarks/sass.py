@@ -23,7 +23,7 @@ from rich.table import Table
 from backends.cuda import build
 from backends.cuda_compile import instruction_counts, sass
 from extract.schedule_cuda import cuda_plans
-from kernel_ir.parser import parse_file
+from kernel_ir.parser import parse, parse_file
 from kernel_ir.plan import Plan
 
 KERNELS: Final = Path(__file__).resolve().parents[1] / "examples" / "kernels"
@@ -46,14 +46,25 @@ SCHEDULES: Final[dict[str, str]] = {
     "cross_entropy": "most block plain 512 4",
     "histogram": "most nearest plain shared",
     "matmul": "most nearest tile128",
+    "attention_64": "most nearest ahead_rows64 wide",
+    "attention_128": "most nearest ahead_rows64x128 wide",
 }
 """The schedule of each kernel, as its choices in order."""
 LARGE: Final = 1 << 20
+ATTENTION: Final = """
+kernel attention_{width}(q: {dtype}[H, M, {width}], k: {dtype}[H, N, {width}], v: {dtype}[H, N, {width}], scale: f32)
+  -> (o: {dtype}[H, M, {width}]) where N >= 1 {{
+  s[h, i, j] = scale * sum(c: q[h, i, c] * k[h, j, c])
+  o[h, i, d] = expsum(j: s[h, i, j], v[h, j, d]) / expsum(j: s[h, i, j], 1.0)
+}}
+"""
+"""What the rules make of attention."""
 
 
 def planned(name: str, machine: str) -> Plan:
     """The plan of a kernel whose figures are kept, products and sums fused."""
-    (kernel,) = (k for path in sorted(KERNELS.glob("*.kir")) for k in parse_file(path).values() if k.name == name)
+    modules = [parse(ATTENTION.format(width=width, dtype=dtype)) for width, dtype in ((64, "f32"), (128, "f16"))]
+    (kernel,) = (k for module in (*map(parse_file, sorted(KERNELS.glob("*.kir"))), *modules) for k in module.values() if k.name == name)
     sizes = {size: 8 if n == 0 and name == "cross_entropy" else LARGE for n, size in enumerate(kernel.sizes)}
     found = {" ".join(how for _, how in p.schedule): p for p in cuda_plans(kernel, f"cuda:{machine}", sizes)}
     return replace(found[SCHEDULES[name]], fast_math=frozenset({"contract"}))

@@ -13,9 +13,10 @@ from extract.cuda_work import Walker
 from extract.cycles import Cost
 from extract.fuse import walk
 from extract.machine import Machine
-from extract.rows_cuda import PAD, shared_elements
+from extract.rows_cuda import shared_elements
+from extract.rows_staged import PAD, operands
 from extract.sizes import number
-from kernel_ir.plan import Alloc, BlockTile, Launch, Plan, RowTile
+from kernel_ir.plan import Alloc, BlockTile, Guard, Launch, Plan, RowTile
 
 HELD: Final = 45
 """Registers of a thread besides what its tile keeps: places, counters, what is loaded and not yet used (SASS: 40 to 60)."""
@@ -35,6 +36,9 @@ def resident_blocks(launch: Launch, machine: Machine) -> float:
             case RowTile(each=(rows, terms, columns)):
                 shared += node.dtype.itemsize * shared_elements(node)
                 held = rows * (terms + 3) + max(terms, columns) + (rows * columns if node.across is not None else 0)
+                staged = operands(node)
+                waiting = [side for side in staged if node.ahead and (side == "right" or (side == "factor") == node.kept)]
+                held += sum(staged[side].terms[1] * staged[side].items[1] for side in waiting) // launch.threads
                 registers = held * node.dtype.itemsize // 4 + HELD
             case _:
                 pass
@@ -47,7 +51,10 @@ def resident_blocks(launch: Launch, machine: Machine) -> float:
 
 
 def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
-    """The predicted cost of one launch; a size that is not given counts as 1024."""
+    """The predicted cost of one launch, or of what stands in for it where its guard does not hold of these sizes; a size that is not given
+    counts as 1024, and arrays as aligned."""
+    while launch.guard is not None and launch.otherwise is not None and not _holds(launch.guard, sizes):
+        launch = launch.otherwise
     walker = Walker(launch, plan, machine, dict(sizes))
     tally = walker.walk()
     blocks = max(1.0, walker.blocks)
@@ -74,3 +81,8 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     spread = min(float(machine.units), blocks)
     per_unit = {name: cycles / spread for name, cycles in tally.units.items()}
     return Cost(slowest + rest + overhead, per_unit, {"L1": moved, "memory": far}, overhead, times)
+
+
+def _holds(guard: Guard, sizes: Mapping[str, int]) -> bool:
+    multiples = all(number(e, sizes) % n == 0 for e, n in guard.multiples)
+    return multiples and all(number(e, sizes) <= n for e, n in guard.at_most)

@@ -16,7 +16,10 @@ from extract.blocks import blocks_of
 from extract.groups import Group
 from extract.intervals import with_binder
 from extract.names import Names
+from extract.rows_staged import PAD
+from extract.sizes import number
 from extract.tile_cuda import SHAPES, TileShape, block_loops, rectangular
+from extract.wide_cuda import certain_loads
 from kernel_ir.dtypes import F32, F64, I64, DType
 from kernel_ir.nodes import ArrayType, Assign, Binder, Call, Const, Expr, Fold, IndexRef, Load, Local, Reduce, const
 from kernel_ir.plan import Guard, Launch, RowSum, RowTile, Store
@@ -26,7 +29,8 @@ from kernel_ir.walk import children, free, map_children, substitute, subtrees
 @dataclass(frozen=True, slots=True)
 class RowShape:
     """Rows and terms of a step, columns that a block sums, terms of the inner contraction that it stages, what a thread has of the first
-    three (half the rows of f64); whether all of the left operand stays in shared memory; how other contractions of the plan run."""
+    three (half the rows of f64); whether all of the left operand stays in shared memory, and whether operands are loaded ahead; how
+    other contractions of the plan run."""
 
     height: int
     width: int
@@ -34,6 +38,7 @@ class RowShape:
     depth: int
     each: tuple[int, int, int]
     kept: bool
+    ahead: bool = False
     others: TileShape = SHAPES["tile64"]
 
     @property
@@ -45,12 +50,17 @@ ROW_SHAPES: Final = {
     "rows64": RowShape(64, 32, 64, 64, (4, 4, 8), True),
     "rows64x128": RowShape(64, 32, 128, 32, (4, 4, 16), False),
     "rows32": RowShape(32, 32, 64, 64, (4, 4, 8), True),
+    "rows64x256": RowShape(64, 32, 256, 16, (4, 2, 16), False),
+    "ahead_rows64": RowShape(64, 32, 64, 64, (4, 4, 8), True, True),
+    "ahead_rows64x128": RowShape(64, 32, 128, 32, (4, 4, 16), False, True),
+    "ahead_rows32": RowShape(32, 32, 64, 64, (4, 4, 8), True, True),
+    "ahead_rows64x256": RowShape(64, 32, 256, 16, (4, 2, 16), False, True),
 }
-"""Of f32 all fit in the shared memory that a block has without asking, and in 128 registers a thread (168 with 128 columns)."""
+"""Of f32 all fit in the shared memory that a block has without asking, and in 168 registers a thread."""
 SHARED_BYTES: Final = 48 * 1024
 """What a block has without asking."""
-PAD: Final = 4
-"""Elements added to each staged row: 128-bit reads fit, and 8 terms by 4 items that a warp stages hit 32 different banks."""
+NARROW: Final = 64
+"""Columns of the narrowest blocks."""
 LEAST_DEPTH: Final = 16
 """Terms of the inner contraction that are staged at once, at least."""
 _KINDS: Final = ("sum", "max", "min", "expsum")
@@ -63,6 +73,11 @@ class _Unfit(Exception):
 def shared_elements(t: RowTile) -> int:
     """Elements of shared memory that a block of the tile has."""
     return t.depth * (t.height + t.width + 2 * PAD) + (0 if t.across is None else t.width * (t.span + t.height + PAD))
+
+
+def fits(t: RowTile, sizes: Mapping[str, int]) -> bool:
+    """Whether a block has no more columns than half as many would do for: the others would be computed for nothing."""
+    return t.span <= NARROW or t.columns is None or 2 * number(t.columns.hi, sizes) > t.span
 
 
 def row_launch(name: str, group: Group, shape: RowShape, names: Names, arrays: Mapping[str, ArrayType]) -> Launch | None:
@@ -79,7 +94,10 @@ def row_launch(name: str, group: Group, shape: RowShape, names: Names, arrays: M
         tile = replace(tile, kept=False, depth=tile.depth // 2)
     loops = [(tile.row_block, blocks_of(tile.rows.hi, shape.height)), *((b.index, b.hi) for b in reversed(around))]
     if tile.columns is not None:
-        loops.insert(0, (tile.column_block, blocks_of(tile.columns.hi, shape.span)))
+        blocks = blocks_of(tile.columns.hi, shape.span)
+        if any(tile.columns.index not in _names(s.indices) for s in tile.results):  # there to be made without a column too
+            blocks = Call("max", (blocks, const(1, I64)), I64)
+        loops.insert(0, (tile.column_block, blocks))
     launch = Launch(name, block_loops(loops, tile), math.prod(tile.threads))
     if not tile.kept:
         return launch
@@ -119,6 +137,10 @@ class _Matched:
         self.sums: dict[Expr, RowSum] = {}
         self.across: tuple[Expr, RowSum, Expr] | None = None
         self.columns: Binder | None = None
+        self.met: set[tuple[Expr, Expr, bool]] = set()
+        """Indices that are met whatever the data where there is a term, the extents they lie in, whether a column must be there too."""
+        self.unsure: list[Reduce] = []
+        """Contractions that are not always made."""
 
     def tile(self) -> tuple[RowTile, tuple[Binder, ...]]:
         """The node, and the loops of the group that are not its rows."""
@@ -129,6 +151,8 @@ class _Matched:
         assert self.contraction is not None
         left, right, rows = self._factors(self.contraction, self.term)
         _require(all(b.index in free(left) | free(right) for b in self.group.outer))
+        columns_alone = all(self.columns is not None and self.columns.index in _names(s.indices) for s in stores)
+        _require(all(self._whole(r, columns_alone) for r in self.unsure))
         across, factor = (None, None) if self.across is None else self.across[1:]
         sums = tuple(self.sums.values())
         if factor is not None:
@@ -142,7 +166,7 @@ class _Matched:
         s = self.shape
         made = RowTile(
             stores, self.total, left, right, self.exponent, sums, across, factor, rows, self.term, self.columns, reduction,
-            block, column_block, s.height, s.width, s.span, s.depth, s.each, s.kept,
+            block, column_block, s.height, s.width, s.span, s.depth, s.each, s.kept, s.ahead,
         )  # fmt: skip
         return made, tuple(b for b in self.group.outer if b is not rows)
 
@@ -208,6 +232,8 @@ class _Matched:
         if self.term is None:
             self.term = Binder(self.names.fresh(b.index), b.lo, b.hi)
         _require((self.term.lo, self.term.hi) == (b.lo, b.hi))
+        for body in r.bodies:
+            self._note(substitute(body, {b.index: IndexRef(self.term.index)}))
         bodies = [self._element(substitute(body, {b.index: IndexRef(self.term.index)})) for body in r.bodies]
         if r.kind == "expsum":
             self.exponent = self.exponent or bodies[0]
@@ -253,7 +279,9 @@ class _Matched:
                 if self.contraction is None:
                     self.contraction = _renamed(e, self.names.fresh(b.index))
                 (known,) = self.contraction.binders
-                _require(_renamed(e, known.index) == self.contraction and (always or self._whole(e)))
+                _require(_renamed(e, known.index) == self.contraction)
+                if not always:
+                    self.unsure.append(e)
                 return Local(self.total, e.dtype)
             case Fold():
                 raise _Unfit
@@ -262,13 +290,21 @@ class _Matched:
             case _:
                 return map_children(lambda child: self._element(child, always), e)
 
-    def _whole(self, r: Reduce) -> bool:
-        """Whether every load of a contraction is inside its array whatever the term: its indices run over just its dimensions."""
+    def _note(self, e: Expr) -> None:
+        for array, indices in certain_loads(e):
+            only = self._reads_column(Load(array, indices, F32))
+            self.met |= {(i, n, only) for i, n in zip(indices, self.arrays[array].shape, strict=True)}
+
+    def _whole(self, r: Reduce, columns_alone: bool) -> bool:
+        """Whether every load of a contraction is inside its array whatever the term: its indices run over just its dimensions, or are met
+        besides; `columns_alone`: whether without a column nothing is made."""
         assert self.term is not None
         extents = {b.index: b.hi for b in (*self.group.outer, self.term, *r.binders)}
         loads = [x for x in subtrees(r) if isinstance(x, Load) and x.default is None]
         at = [(i, n) for x in loads for i, n in zip(x.indices, self.arrays[x.array].shape, strict=True)]
-        return self.term.lo == const(0, I64) and all(isinstance(i, IndexRef) and extents.get(i.name) == n for i, n in at)
+        met = {(i, n) for i, n, only in self.met if (columns_alone or not only) and self.term.index not in free(i)}
+        inside = ((i, n) in met or (isinstance(i, IndexRef) and extents.get(i.name) == n) for i, n in at)
+        return self.term.lo == const(0, I64) and all(inside)
 
     # -- the contraction
 
@@ -292,6 +328,10 @@ class _Matched:
 def _require(condition: object) -> None:
     if not condition:
         raise _Unfit
+
+
+def _names(indices: tuple[Expr, ...]) -> frozenset[str]:
+    return frozenset[str]().union(*map(free, indices))
 
 
 def _renamed(r: Reduce, name: str) -> Reduce:

@@ -3,19 +3,23 @@
 from typing import TYPE_CHECKING, Final
 
 from extract.cuda_count import WARP, Frame
+from extract.rows_staged import operands, wide_operand
 from extract.sizes import number
 from extract.tile_cuda import near
-from kernel_ir.nodes import Const, Expr
+from extract.wide_cuda import Place
+from kernel_ir.nodes import Const
 from kernel_ir.plan import RowTile
 
 if TYPE_CHECKING:
     from extract.cuda_work import Walker
 
-STAGED: Final = 6.0
-"""Integer instructions that bring one element to shared memory, its address aside."""
-PLACED: Final = 5.0
-"""Those of one term of a product: what is left of the loop, and where its operands are."""
-HELD: Final = 4.0
+STAGED: Final = (5.0, 10.0)
+"""Integer instructions that bring one element to shared memory, or one run of neighbours, its address aside."""
+TURN: Final = 4.0
+"""Those of one turn of a product's loop: the term, where its operands are, whether it is the last."""
+TERMS: Final = (4, 2)
+"""Terms of a turn, of the product that makes totals and of that with columns."""
+HELD: Final = 2.0
 """Those of one total: whether its row has the term, and where its weight goes."""
 LANE_BYTES: Final = 16
 """What one instruction reads of shared memory at most."""
@@ -32,7 +36,7 @@ def count_row_tile(walker: "Walker", t: RowTile) -> None:
     sizes[t.terms.index] = trips // 2
     steps, products = -(-trips // t.width), count.extents[t.reduction.index]
     parts = steps * -(-products // t.depth)
-    threads = walker.launch.threads
+    threads, staged = walker.launch.threads, operands(t)
     lane, (rows, terms, columns) = count.lane, t.each
 
     def frame(times: float, chained: bool = True) -> Frame:
@@ -41,31 +45,38 @@ def count_row_tile(walker: "Walker", t: RowTile) -> None:
         count.frames.append(made)
         return made
 
-    def stage(value: Expr, along: str, across: str, elements: int, times: int) -> None:
-        count.lane = along if near(value, along, count.orders) else across
+    def stage(side: str, times: int) -> None:
+        o = staged[side]
+        elements = o.terms[1] * o.items[1]
+        found = wide_operand(o, count.buffers) if t.wide else None
+        width, loads = (1, frozenset[Place]()) if found is None else (found[0], frozenset(found[1].loads))
+        along = near(o.value, o.terms[0].index, count.orders)
+        count.lane = (o.terms if along else o.items)[0].index
+        count.step, count.wide = width, loads
         frame(elements * times / threads, chained=False)
-        count.expression(value)
-        count.integer("address", STAGED)
-        count.instructions(1.0)
+        count.expression(o.value)
+        count.integer("address", STAGED[width > 1] / width)
+        count.instructions(1.0 if along else -(-width * t.dtype.itemsize // LANE_BYTES) / width)
         count.frames.pop()
+        count.step, count.wide = 1, frozenset[Place]()
 
-    def multiply(times: float, height: int, width: int) -> None:
+    def multiply(times: float, height: int, width: int, turn: int) -> None:
         """Products of `height` by `width` a thread, so many times, operands read from shared memory."""
         frame(times, chained=False)
         for op in ("add",) if count.contract else ("mul", "add"):
             count.op(op, t.dtype, height * width)
         count.instructions(sum(-(-n * t.dtype.itemsize // LANE_BYTES) for n in (height, width)))
-        count.integer("loop", PLACED)
+        count.integer("loop", TURN / turn)
         count.frames.pop()
         walker.tally.sectors += here.runs / WARP * times * (height + width) / 2 * t.dtype.itemsize
 
-    stage(t.left, t.reduction.index, t.rows.index, t.depth * t.height, 1 if t.kept else parts)
-    stage(t.right, t.reduction.index, t.terms.index, t.depth * t.width, parts)
-    if t.factor is not None and t.columns is not None:
-        stage(t.factor, t.terms.index, t.columns.index, t.width * t.span, steps)
-    multiply(steps * products, rows, terms)
+    stage("left", 1 if t.kept else parts)
+    stage("right", parts)
+    if "factor" in staged:
+        stage("factor", steps)
+    multiply(steps * products, rows, terms, TERMS[0])
     if t.across is not None:
-        multiply(trips, rows, columns)
+        multiply(trips, rows, columns, TERMS[1])
     count.lane = t.terms.index
     _scores(walker, t, frame(steps * rows * terms, chained=False))
     count.frames.pop()
@@ -73,8 +84,11 @@ def count_row_tile(walker: "Walker", t: RowTile) -> None:
     count.frames.pop()
     near_by, latency = walker.machine.extra["near_latency"], walker.machine.latency
     shuffles = 0 if t.exponent is None else (t.threads[1].bit_length() - 1) * (near_by + 3 * latency)
-    waits = parts * walker.machine.extra["far_latency"] + steps * (products + t.width) * latency
-    walker.tally.chain += waits + steps * (shuffles + 3 * near_by) + 2 * parts * near_by
+    far, between = walker.machine.extra["far_latency"], steps * (products + t.width) * latency
+    # Loads ahead are under way while products are made; of a longer contraction, those of the columns' factor are not.
+    hidden = 0.0 if not t.ahead else between if t.kept else between * products / (products + t.width)
+    waits = max(0.0, parts * far - hidden) + (steps * far if t.ahead and not t.kept and "factor" in staged else 0.0)
+    walker.tally.chain += waits + between + steps * (shuffles + 3 * near_by) + 2 * parts * near_by
     if t.columns is not None:
         count.lane = t.columns.index
     frame(rows * (columns if t.across is not None else 1), chained=False)

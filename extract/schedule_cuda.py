@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
+from extract.aligned import aligned
 from extract.barriers_cuda import lean
 from extract.domains import conjunction
 from extract.fuse import walk
@@ -17,7 +18,8 @@ from extract.groups import Fusion, Group, Grouping, RepeatGroups, Work, grouping
 from extract.intervals import Ranges, enclosing, with_binder
 from extract.lower_cuda import Team, ThreadLowering
 from extract.names import Names
-from extract.rows_cuda import ROW_SHAPES, RowShape, row_launch
+from extract.rows_cuda import ROW_SHAPES, RowShape, fits, row_launch
+from extract.rows_staged import widened_rows
 from extract.scan_cuda import scanned
 from extract.scatter_cuda import privatised
 from extract.sizes import extent_of
@@ -67,7 +69,8 @@ _WORDS: Final = """
     aligned first np other part pieces place point points rest row seen swapped found thread types value
     first_row first_column row_part column_part start term item totals left right u v uint16 uint32 uint64 uint8 warp wide
     at halves left_next right_next wide_load wide_store word
-    first_term gathered last_row last_term part_end row_base row_inside row_next row_scale row_top row_wrong whole_end
+    factor_next first_term gathered inside last_row last_term left_at next_start next_term
+    part_end right_at row_base row_inside row_next row_scale row_top row_wrong whole_end
 """
 RESERVED: Final = frozenset((*keyword.kwlist, *_WORDS.split()))
 """Words of the generated source that no loop or scalar may be called."""
@@ -87,6 +90,7 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
             plan = replace(plan, steps=tuple(map(lean, plan.steps)))
             plans.setdefault(plan.steps, plan)
 
+    turned = aligned(kernel, {one.name for one in layouts})
     for fusion in FUSIONS:
         found, by_rows = grouping(kernel, fusion), True
         choices: list[tuple[Share, str]] = [*((m, "plain") for m in MAPPINGS), *((MAPPINGS[0], p) for p in PRODUCTS[1:])]
@@ -94,14 +98,17 @@ def cuda_plans(kernel: Kernel, target: str, sizes: Mapping[str, int], layouts: L
             if products in ROW_SHAPES and not by_rows:
                 continue
             schedule = (("fusion", fusion), ("map", mapping), ("products", products))
-            plan = _plan(kernel, kernel, found, target, mapping, _SHAPED.get(products), sizes, schedule, layouts)
+            scheduled, groups = (turned, grouping(turned, fusion)) if turned is not kernel and products in ROW_SHAPES else (kernel, found)
+            plan = _plan(kernel, scheduled, groups, target, mapping, _SHAPED.get(products), sizes, schedule, layouts)
             if products in ROW_SHAPES:
                 # Without a launch by rows these are plans by tiles.
-                made = any(isinstance(n, RowTile) for launch in _launches(plan.steps) for n in walk(launch.body))
-                by_rows = made or products != FIRST
-                if not made:
+                tiles = [n for launch in _launches(plan.steps) for n in walk(launch.body) if isinstance(n, RowTile)]
+                by_rows = bool(tiles) or products != FIRST
+                if not any(every or fits(tile, sizes) for tile in tiles):
                     continue
             offer(plan)
+            if products in ROW_SHAPES:
+                offer(_with(plan, ("staging", "wide"), widened_rows))
             if products == "plain":
                 for width in (2, 4, 8):
                     offer(_with_neighbours(plan, width))

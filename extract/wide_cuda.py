@@ -13,7 +13,7 @@ from typing import Final
 from extract.fuse import expressions_of
 from extract.strides import coefficient
 from kernel_ir.dtypes import I64
-from kernel_ir.nodes import Call, Const, Expr, Fold, IndexRef, Load, Reduce, SizeRef, const
+from kernel_ir.nodes import Binder, Call, Const, Expr, Fold, IndexRef, Load, Reduce, SizeRef, const
 from kernel_ir.plan import Buffer, Combine, Guard, Launch, Let, Loop, LoopKind, Node, Store
 from kernel_ir.ranges import polynomial
 from kernel_ir.walk import children, free, substitute, subtrees
@@ -62,7 +62,7 @@ def wide_accesses(loop: Loop, width: int, buffers: Mapping[str, Buffer], rows: b
     """
     if not all(isinstance(n, Let | Store | Combine) for n in loop.body):
         return None
-    loads = dict.fromkeys(place for n in loop.body for e in expressions_of(n) for place in _certain(e))
+    loads = dict.fromkeys(place for n in loop.body for e in expressions_of(n) for place in certain_loads(e))
     stores = dict.fromkeys((n.buffer, n.indices) for n in loop.body if isinstance(n, Store) and n.kind is None)
     every: dict[str, set[tuple[Expr, ...]]] = {}
     for array, indices in (*_met(loop.body), *stores):
@@ -82,6 +82,15 @@ def wide_accesses(loop: Loop, width: int, buffers: Mapping[str, Buffer], rows: b
         return None
     guard = Guard(tuple(dict.fromkeys(m for asked in kept.values() for m in asked)), aligned=tuple(dict.fromkeys(a for a, _ in kept)))
     return Wide(tuple(p for p in loads if p in kept and p not in first), tuple(p for p in stores if p in kept), guard)
+
+
+def wide_value(value: Expr, b: Binder, width: int, buffers: Mapping[str, Buffer]) -> Wide | None:
+    """The wide loads of a value that is made for `width` neighbours of an index from each multiple of `width` on; None where none is."""
+    found = wide_accesses(Loop(b.index, b.lo, b.hi, LoopKind.THREAD, (Let(b.index, value),), width), width, buffers)
+    ends = _multiples((b.lo, b.hi), width)
+    if found is None or ends is None:
+        return None
+    return replace(found, guard=replace(found.guard, multiples=tuple(dict.fromkeys((*ends, *found.guard.multiples)))))
 
 
 def takes_rest(loops: tuple[Loop, ...], buffers: Mapping[str, Buffer]) -> bool:
@@ -204,21 +213,21 @@ def _terms(e: Expr) -> tuple[Expr, ...]:
             return (e,)
 
 
-def _certain(e: Expr) -> Iterator[Place]:
+def certain_loads(e: Expr) -> Iterator[Place]:
     """The loads that are made whatever the data: not those of one branch, of a default, or of a loop."""
     match e:
         case Load():
             if e.default is None:
                 yield e.array, e.indices
             for i in e.indices:
-                yield from _certain(i)
+                yield from certain_loads(i)
         case Call("select" | "and" | "or", (first, *_)):
-            yield from _certain(first)
+            yield from certain_loads(first)
         case Reduce() | Fold():
             return
         case _:
             for child in children(e):
-                yield from _certain(child)
+                yield from certain_loads(child)
 
 
 def _met(nodes: tuple[Node, ...]) -> Iterator[Place]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not _nvdisasm_here(), reason="numba-cuda or nvdi
 
 WIDE = {
     "saxpy", "gelu", "silu_and_mul", "polynomial", "black_scholes", "rgb_to_gray", "gather_rows", "softmax", "layernorm",
-    "fused_add_rmsnorm", "merge_attn_states", "cross_entropy", "matmul",
+    "fused_add_rmsnorm", "merge_attn_states", "cross_entropy", "matmul", "attention_64", "attention_128",
 }  # fmt: skip
 """Kernels that move 128 bits at a time."""
 

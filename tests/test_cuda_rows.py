@@ -66,9 +66,12 @@ def tile_of(plan: Plan) -> RowTile | None:
 
 @cache
 def by_rows(text: str, products: str) -> Plan:
+    """The plan of a shape; "wide" before its name: with loads of 128 bits."""
     kernel = kernel_of(text)
-    found = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64))
-    return next(p for p in found if ("products", products) in p.schedule)
+    found = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64), every=True)
+    wide = products.startswith("wide ")
+    shape = ("products", products.removeprefix("wide "))
+    return next(p for p in found if shape in p.schedule and wide == (("staging", "wide") in p.schedule))
 
 
 def test_attention_is_chosen_by_cost_and_its_schedule_parses_back() -> None:
@@ -83,6 +86,42 @@ def test_attention_is_chosen_by_cost_and_its_schedule_parses_back() -> None:
     pinned = module.schedule(name, "cuda:sm_80")
     again = kir.optimize(module[name], target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, schedule=pinned, check=False)
     assert again.plan.steps == result.plan.steps
+
+
+@pytest.mark.parametrize("k", ["K", "64"])
+def test_what_a_call_does_not_fit_runs_as_the_plan_without_it(k: str) -> None:
+    """Wide and kept, then wide, then kept, then neither; of a contraction that is known to be short, wide and not."""
+    text = ATTENTION.replace("K]", f"{k}]")
+    launch = by_rows(text, "wide ahead_rows64").steps[0]
+    found: list[tuple[bool, bool]] = []
+    while isinstance(launch, Launch):
+        tile = next(n for n in walk(launch.body) if isinstance(n, RowTile))
+        found.append((tile.wide, tile.kept))
+        launch = launch.otherwise
+    assert found == ([(True, True), (True, False), (False, True), (False, False)] if k == "K" else [(True, True), (False, True)])
+
+
+HEADS = """
+kernel heads(q: f32[B, M, H, K], k: f32[B, N, G, K], v: f32[B, N, G, D], bias: f32[H, M, N], scale: f32) -> (o: f32[B, M, H, D])
+  where N >= 1, H <= 4 * G {
+  score[b, h, i, j] = (scale * sum(c: k[b, j, h // 4, c] * q[b, i, h, c]) + bias[h, i, j]) if j <= i else -inf
+  m[b, h, i] = max(j: score[b, h, i, j])
+  raw[b, i, h, d] = sum(t: v[b, t, h // 4, d] * exp(score[b, h, i, t] - m[b, h, i]))
+  norm[b, h, i] = sum(j: exp(score[b, h, i, j] - m[b, h, i]))
+  o[b, i, h, d] = raw[b, i, h, d] / norm[b, h, i]
+}
+"""
+
+
+def test_heads_beside_one_another_in_memory_and_in_groups_are_recognised() -> None:
+    """Two batch dimensions, another order of dimensions in what is kept between, a mask, a bias, the sums in another order."""
+    kernel = kernel_of(HEADS)
+    sizes = {"B": 2, "H": 8, "M": 512, "N": 512, "G": 2, "K": 64, "D": 64}
+    result = kir.optimize(kernel, target="cuda:sm_80", fast_math=FLAGS, sizes=sizes, check=False)
+    tile = tile_of(result.plan)
+    assert tile is not None
+    assert tile.exponent is not None
+    assert [b.name for b in result.plan.buffers if b.space == "global"] == []
 
 
 def test_what_has_no_reduction_over_products_has_no_plan_by_rows() -> None:
@@ -159,29 +198,35 @@ CASES = [
     (ATTENTION, "rows64", CONTRACT, ({"H": 2, "M": 70, "N": 37, "K": 64, "D": 64}, {"H": 1, "M": 65, "N": 33, "K": 80, "D": 80})),
     (CAUSAL, "rows32", CONTRACT, ({"N": 67, "K": 5, "D": 70}, {"N": 1, "K": 65, "D": 1}, {"N": 0, "K": 3, "D": 2})),
     (LINEAR, "rows64x128", frozenset[str](), ({"M": 66, "N": 65, "K": 33, "D": 130}, {"M": 3, "N": 0, "K": 2, "D": 2})),
+    (ATTENTION, "wide ahead_rows64", CONTRACT, ({"H": 2, "M": 66, "N": 36, "K": 36, "D": 68}, {"H": 1, "M": 3, "N": 33, "K": 3, "D": 5})),
+    (ATTENTION, "rows64x256", CONTRACT, ({"H": 1, "M": 5, "N": 35, "K": 17, "D": 260},)),
+    (CAUSAL, "ahead_rows32", CONTRACT, ({"N": 35, "K": 5, "D": 70}, {"N": 1, "K": 1, "D": 1}, {"N": 0, "K": 3, "D": 2})),
+    (LINEAR, "ahead_rows64x128", frozenset[str](), ({"M": 66, "N": 65, "K": 33, "D": 130}, {"M": 3, "N": 2, "K": 0, "D": 2})),
+    (HALVES, "wide ahead_rows64x256", CONTRACT, ({"M": 66, "N": 40, "K": 40, "D": 72},)),
     (HALVES, "rows64", CONTRACT, ({"M": 66, "N": 35, "K": 33, "D": 65},)),
     (DOUBLES, "rows64", CONTRACT, ({"H": 2, "M": 66, "N": 35, "K": 17, "D": 66}, {"H": 1, "M": 1, "N": 1, "K": 0, "D": 1})),
 ]
 
 
 @needs_cuda
-@pytest.mark.parametrize(("text", "products", "flags", "sizes"), CASES, ids=["attention", "causal", "linear", "halves", "doubles"])
+@pytest.mark.parametrize(("text", "products", "flags", "sizes"), CASES, ids=[f"{kernel_of(case[0]).name}-{case[1]}" for case in CASES])
 def test_blocks_of_rows_are_right_at_odd_sizes(text: str, products: str, flags: frozenset[str], sizes: tuple[dict[str, int], ...]) -> None:
     for seed, one in enumerate(sizes):
         agree(text, products, one, inputs(kernel_of(text), one), flags, seed)
 
 
 @needs_cuda
-def test_no_number_of_another_row_gets_in() -> None:
+@pytest.mark.parametrize("products", ["rows32", "ahead_rows32"])
+def test_no_number_of_another_row_gets_in(products: str) -> None:
     sizes = {"N": 67, "K": 5, "D": 70}
     values = inputs(kernel_of(CAUSAL), sizes)
     values["v"][40:] = np.inf  # beyond what the first rows read
     values["v"][66, 3] = np.nan
     values["k"][:, 0] = -np.inf  # exponents of -inf and inf, and NaN
-    agree(CAUSAL, "rows32", sizes, values, CONTRACT, 3)
+    agree(CAUSAL, products, sizes, values, CONTRACT, 3)
     values["k"][:, 0] = 0.0
     values["q"][20] = np.nan
-    agree(CAUSAL, "rows32", sizes, values, CONTRACT, 4)
+    agree(CAUSAL, products, sizes, values, CONTRACT, 4)
 
 
 @needs_cuda

@@ -29,7 +29,8 @@ ONE_PASS = """kernel attention(q: f32[M, K], k: f32[N, K], v: f32[N, D]) -> (o: 
 
 def plan_of(source: str, **wanted: str) -> Plan:
     (kernel,) = kir.parse(source).values()
-    return next(p for p in cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 64)) if dict(p.schedule).items() >= wanted.items())
+    found = cuda_plans(kernel, "cuda-on-cpu", dict.fromkeys(kernel.sizes, 128))
+    return next(p for p in found if dict(p.schedule).items() >= wanted.items())
 
 
 def trial_of(plan: Plan) -> Trial:
