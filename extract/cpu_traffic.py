@@ -11,7 +11,9 @@ from kernel_ir.nodes import Const, Expr
 from kernel_ir.plan import Buffer
 
 Plane = tuple[str | tuple[int, int], ...]
-FADING = 3.0
+OURS = 0.5
+"""Share of the last cache that holds what a program uses again: it also holds what it does not, and others' data."""
+FADING = 2.0
 """How fast the part of arrays that the last cache still holds shrinks as they outgrow it: a power of what fits over what there is."""
 
 
@@ -122,7 +124,7 @@ def _first_touch(
     needed = sum(whole.values())
     # A core's own caches hold its share; the last cache holds the shares of all, and of what is larger a part that shrinks fast.
     if level >= last - 1 and needed > 0:
-        held = min(1.0, machine.levels[last - 1].bytes / needed) ** FADING
+        held = min(1.0, OURS * machine.levels[last - 1].bytes / needed) ** FADING
         parts = ((last - 1, held), (last, 1.0 - held))
     else:
         parts = ((level, 1.0),)
