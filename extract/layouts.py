@@ -13,7 +13,6 @@ from extract.cost import cost
 from extract.groups import grouping
 from extract.machine import Machine
 from extract.schedule_cpu import Choice, local_arrays, plan
-from extract.schedule_cuda import cuda_plan
 from extract.sizes import number
 from kernel_ir.layout import ArrayLayout, Layout, Layouts, Part, laid_anyhow, rows_of
 from kernel_ir.nodes import Kernel, Param
@@ -92,6 +91,8 @@ def searched_cuda(
     settled = {name: layout for name, layout in pinned.items() if layout.plain}
     base = _with(rows_of(kernel), {p.name: settled[p.name] for p in laid_anyhow(kernel) if p.name in settled})
     arrays = {p.name: layouts_of(p, machine, sizes, temporary=True) for p in laid_anyhow(kernel) if p.name in packed - settled.keys()}
+    from extract.schedule_cuda import cuda_plan
+
     judge = _Judge(machine, sizes, packed, lambda laid: cuda_plan(kernel, target, sizes, laid))
     return judge.best(base, (base,), arrays)
 

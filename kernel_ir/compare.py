@@ -13,20 +13,23 @@ from kernel_ir.fastmath import Flags
 from kernel_ir.inputs import Inputs
 from kernel_ir.nodes import Kernel, Param
 from kernel_ir.number_system import Array
-from kernel_ir.truth import Judge, judge, truth
+from kernel_ir.truth import Judge, Truth, judge, truth
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One side of a comparison: a kernel, and how to run it (its reference meaning, or compiled code)."""
+    """One side of a comparison: a kernel, how to run it (its reference meaning, or compiled code), and its exact values."""
 
     kernel: Kernel
     run: Callable[[Inputs], dict[str, Array]]
+    truth: Callable[[Inputs, Flags], dict[str, Truth]]
     compiled: bool
 
 
 def subject(given: Any) -> Subject:
     """The subject that a Kernel, a text with one kernel, or a compiled callable (with `.kernel`) stands for. Else UsageError."""
+    if isinstance(given, Subject):
+        return given
     if isinstance(given, str):
         from kernel_ir.parser import parse
 
@@ -36,11 +39,41 @@ def subject(given: Any) -> Subject:
         given = next(iter(module.values()))
     if isinstance(given, Kernel):
         kernel = given
-        return Subject(kernel, lambda drawn: evaluate(kernel, drawn.values, drawn.sizes), compiled=False)
+        return Subject(kernel, lambda drawn: evaluate(kernel, drawn.values, drawn.sizes), _truth_of(kernel), compiled=False)
     kernel = getattr(given, "kernel", None)
     if callable(given) and isinstance(kernel, Kernel):
-        return Subject(kernel, lambda drawn: _run_compiled(given, kernel, drawn), compiled=True)
+        return Subject(kernel, lambda drawn: _run_compiled(given, kernel, drawn), _truth_of(kernel), compiled=True)
     raise UsageError(f"cannot compare a {type(given).__name__}", hint="give a Kernel, its text, or a compiled kernel")
+
+
+def remembering(kernel: Kernel) -> Subject:
+    """The kernel as a subject that computes nothing twice: for many comparisons on the same inputs."""
+    plain = subject(kernel)
+    results: dict[object, dict[str, Array]] = {}
+    truths: dict[object, dict[str, Truth]] = {}
+
+    def run(drawn: Inputs) -> dict[str, Array]:
+        key = _key(drawn)
+        if key not in results:
+            results[key] = plain.run(drawn)
+        return results[key]
+
+    def exact(drawn: Inputs, flags: Flags) -> dict[str, Truth]:
+        key = _key(drawn), flags
+        if key not in truths:
+            truths[key] = plain.truth(drawn, flags)
+        return truths[key]
+
+    return Subject(kernel, run, exact, compiled=False)
+
+
+def _key(drawn: Inputs) -> object:
+    arrays = ((name, np.asarray(value)) for name, value in drawn.values.items())
+    return tuple(drawn.sizes.items()), tuple((name, a.shape, a.dtype.str, a.tobytes()) for name, a in arrays)
+
+
+def _truth_of(kernel: Kernel) -> Callable[[Inputs, Flags], dict[str, Truth]]:
+    return lambda drawn, flags: truth(kernel, drawn.values, drawn.sizes, flags)
 
 
 def _run_compiled(f: Callable[..., Any], kernel: Kernel, drawn: Inputs) -> dict[str, Array]:
@@ -124,7 +157,7 @@ class Comparison:
         # Equal bits agree under every judge, and need no truth.
         if all(_identical(left[name], right[name]) for name in left):
             return None
-        truths = [truth(s.kernel, drawn.values, drawn.sizes, self.flags) for s in (self.a, self.b)]
+        truths = [s.truth(drawn, self.flags) for s in (self.a, self.b)]
         types = self.a.kernel.arrays
         for name in left:
             ours, theirs = truths[0][name], truths[1][name]

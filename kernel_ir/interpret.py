@@ -29,7 +29,7 @@ from kernel_ir.nodes import (
     Stmt,
 )
 from kernel_ir.number_system import Accumulator, Array, Numbers, Value
-from kernel_ir.walk import children, expressions, subtrees
+from kernel_ir.walk import children, expressions, free, subtrees
 
 CHUNK = 1 << 20
 """Elements of a temporary, roughly: statements over more are computed piece by piece (a few megabytes: they stay in cache)."""
@@ -67,6 +67,8 @@ class Machine:
     sizes: Mapping[str, int]
     rank: int = 1
     defined: dict[str, Array] = field(default_factory=dict[str, Array])
+    held: dict[int, Value | None] = field(default_factory=dict[int, "Value | None"])
+    """Of the nodes (by id) that no step of the fold under way changes, their values, once these are known."""
 
     def run(self, body: Sequence[Stmt], scope: Scope | None = None) -> None:
         """Runs statements in order."""
@@ -90,6 +92,14 @@ class Machine:
 
     def eval(self, e: Expr, scope: Scope) -> Value:
         """The value of `e`, with `rank` axes."""
+        if id(e) not in self.held:
+            return self._eval(e, scope)
+        value = self.held[id(e)]
+        if value is None:
+            value = self.held[id(e)] = self._eval(e, scope)
+        return value
+
+    def _eval(self, e: Expr, scope: Scope) -> Value:
         match e:
             case Const():
                 return self.numbers.exact(self._spread(np.asarray(e.value, e.dtype.numpy)), e.dtype)
@@ -241,10 +251,18 @@ class Machine:
         return result if doubtful is None else self.numbers.doubt(result, doubtful)
 
     def _fold(self, e: Fold, scope: Scope) -> Value:
+        outside, self.held = self.held, {**self.held, **dict.fromkeys(_steady(e))}
+        try:
+            return self._folded(e, scope)
+        finally:
+            self.held = outside
+
+    def _folded(self, e: Fold, scope: Scope) -> Value:
         lo, hi, start, stop = self._bounds(e.binder, scope)
         carried = {c.name: self.eval(c.init, scope) for c in e.carries}
         alive = np.ones((1,) * self.rank, np.bool_)
         doubtful = self._doubt([lo, hi])
+        choose = {c.name: Call("select", (c.update,) * 3, c.init.dtype) for c in e.carries}
         for step in range(start, stop):
             inner = scope.bind(e.binder.index, self.integer(step))
             inner = replace(inner, names={**inner.names, **carried})
@@ -262,10 +280,7 @@ class Machine:
                 continue
             choice = self.numbers.exact(active, BOOL)
             updates = {c.name: self.eval(c.update, inner) for c in e.carries}
-            carried = {
-                c.name: self.numbers.call(Call("select", (c.update,) * 3, c.init.dtype), [choice, updates[c.name], carried[c.name]])
-                for c in e.carries
-            }
+            carried = {name: self.numbers.call(call, [choice, updates[name], carried[name]]) for name, call in choose.items()}
         result = carried[e.result]
         return result if doubtful is None else self.numbers.doubt(result, doubtful)
 
@@ -339,6 +354,23 @@ class Machine:
                 )
         place = flat or (np.zeros(np.count_nonzero(chosen), np.int64),)
         accumulator.add(place, tuple(np.broadcast_to(part, extents)[chosen] for part in value))
+
+
+def _steady(e: Fold) -> set[int]:
+    """The largest subexpressions, by id, of what a fold does each step that no step changes."""
+    changed = {e.binder.index, *(c.name for c in e.carries)}
+    found: set[int] = set()
+    bound: set[int] = set()  # what a loop inside may evaluate for many values of its own index
+    waiting = [*(c.update for c in e.carries), *(() if e.condition is None else (e.condition,))]
+    while waiting:
+        x = waiting.pop()
+        if not free(x) & changed:
+            found.add(id(x))
+        elif isinstance(x, Reduce | Fold):
+            bound.update(map(id, subtrees(x)))
+        else:
+            waiting += children(x)
+    return found - bound
 
 
 def nesting(e: Expr) -> int:

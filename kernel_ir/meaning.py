@@ -68,21 +68,29 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     second rounding cannot double-round. For f64, sums without error where they settle the rounding, else exact rational arithmetic
     element by element: slow and right.
     """
-    a, b, c = np.broadcast_arrays(np.asarray(a), np.asarray(b), np.asarray(c))
+    a, b, c = np.asarray(a), np.asarray(b), np.asarray(c)
     with np.errstate(all="ignore"):
         if a.dtype == np.float32:
-            product = a.astype(np.float64) * b.astype(np.float64)
+            product = np.multiply(a, b, dtype=np.float64)
             addend = c.astype(np.float64)
-            total = product + addend
+            total = np.asarray(product + addend)
             back = total - product
             error = (product - (total - back)) + (addend - back)
-            bits = total.view(np.int64) if total.ndim else np.asarray(total).view(np.int64)
+            if not np.any(error):
+                return total.astype(np.float32)
+            bits = total.view(np.int64)
             away = np.where((error > 0) == (total > 0), 1, -1)
             odd = np.where((error != 0) & np.isfinite(total) & (bits % 2 == 0), bits + away, bits)
             return odd.view(np.float64).astype(np.float32)
+        if not a.shape == b.shape == c.shape:
+            a, b, c = np.broadcast_arrays(a, b, c)
         result, sure = _fma_settled(a, b, c)
         if not np.all(sure):
-            result[~sure] = [_fma_exact(*each) for each in zip(a[~sure].tolist(), b[~sure].tolist(), c[~sure].tolist(), strict=True)]
+            # Of infinities, NaNs and a product of nothing, the plain formula rounds at most once.
+            plain = ~sure & ~((a != 0.0) & (b != 0.0) & np.isfinite(a) & np.isfinite(b) & np.isfinite(c))
+            np.copyto(result, a * b + c, where=plain)
+            rest = ~(sure | plain)
+            result[rest] = [_fma_exact(*each) for each in zip(a[rest].tolist(), b[rest].tolist(), c[rest].tolist(), strict=True)]
         return result
 
 

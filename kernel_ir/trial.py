@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kernel_ir.error_budget import Accuracy, ErrorBudget
 from kernel_ir.errors import EquivalenceError
 from kernel_ir.fastmath import Flags
 from kernel_ir.nodes import Kernel
+
+if TYPE_CHECKING:
+    from kernel_ir.compare import Subject
 
 CHECK_EXAMPLES: Final = 12
 
@@ -34,6 +37,8 @@ class Trial:
     notes: list[str] = field(default_factory=list[str])
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     verdicts: dict[tuple[Kernel, bool], bool] = field(default_factory=dict["tuple[Kernel, bool]", bool])
+    _subject: "list[Subject]" = field(default_factory=list["Subject"], repr=False)
+    """The original, which every candidate is compared with on the same inputs."""
 
     def passes(self, candidate: Kernel, rules: tuple[str, ...], exact: bool = False) -> bool:
         """Whether the candidate equals the original on drawn inputs, and stays within the error budget.
@@ -72,11 +77,14 @@ class Trial:
     def _equal(self, candidate: Kernel, risky: tuple[str, ...]) -> bool:
         if not self.check:
             return True
+        from kernel_ir.compare import remembering
         from kernel_ir.testing import quick_check
 
+        if not self._subject:
+            self._subject.append(remembering(self.original))
         tolerance = self.budget.tolerance if self.budget is not None and risky else None
         try:
-            quick_check(self.original, candidate, self.licence, tolerance, self.seed, CHECK_EXAMPLES)
+            quick_check(self._subject[0], candidate, self.licence, tolerance, self.seed, CHECK_EXAMPLES)
         except EquivalenceError as difference:
             if not risky:
                 raise

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from operator import is_
+from typing import Final
 
 from kernel_ir.nodes import (
     Assign,
@@ -21,38 +23,51 @@ from kernel_ir.nodes import (
     Stmt,
 )
 
+LEAVES: Final = frozenset({Const, SizeRef, ParamRef, IndexRef, Local})
+"""The nodes without parts: by far the most, and asked for first."""
+
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """Direct subexpressions, bounds of binders included, in textual order."""
+    if type(e) in LEAVES:
+        return ()
     match e:
-        case Const() | SizeRef() | ParamRef() | IndexRef() | Local():
-            return ()
-        case Load():
-            return (*e.indices, *(() if e.default is None else (e.default,)))
         case Call():
             return e.args
+        case Load():
+            return e.indices if e.default is None else (*e.indices, e.default)
         case Reduce():
             return (*(b for binder in e.binders for b in (binder.lo, binder.hi)), *e.bodies)
         case Fold():
             whole = (e.binder.lo, e.binder.hi, *(c.init for c in e.carries))
             return (*whole, *(() if e.condition is None else (e.condition,)), *(c.update for c in e.carries))
+        case _:
+            return ()
 
 
 def map_children(f: Callable[[Expr], Expr], e: Expr) -> Expr:
-    """The same node with `f` applied to each direct subexpression (blind to binding)."""
+    """The same node with `f` applied to each direct subexpression (blind to binding); the node itself where that changes nothing."""
+    if type(e) in LEAVES:
+        return e
     match e:
-        case Const() | SizeRef() | ParamRef() | IndexRef() | Local():
-            return e
-        case Load():
-            return replace(e, indices=tuple(map(f, e.indices)), default=None if e.default is None else f(e.default))
         case Call():
-            return replace(e, args=tuple(map(f, e.args)))
+            args = tuple(map(f, e.args))
+            return e if _same(args, e.args) else Call(e.op, args, e.dtype, span=e.span)
+        case Load():
+            indices, default = tuple(map(f, e.indices)), None if e.default is None else f(e.default)
+            return e if default is e.default and _same(indices, e.indices) else Load(e.array, indices, e.dtype, default, span=e.span)
         case Reduce():
             return replace(e, binders=tuple(map_binder(f, b) for b in e.binders), bodies=tuple(map(f, e.bodies)))
         case Fold():
             carries = tuple(Carry(c.name, f(c.init), f(c.update)) for c in e.carries)
             condition = None if e.condition is None else f(e.condition)
             return replace(e, binder=map_binder(f, e.binder), carries=carries, condition=condition)
+        case _:
+            return e
+
+
+def _same(new: tuple[Expr, ...], old: tuple[Expr, ...]) -> bool:
+    return all(map(is_, new, old))
 
 
 def map_binder(f: Callable[[Expr], Expr], b: Binder) -> Binder:
@@ -66,7 +81,11 @@ def subtrees(e: Expr) -> Iterator[Expr]:
     while waiting:
         e = waiting.pop()
         yield e
-        waiting.extend(reversed(children(e)))
+        if type(e) not in LEAVES:
+            waiting.extend(children(e)[::-1])
+
+
+_NONE: Final = frozenset[str]()
 
 
 def free(e: Expr) -> frozenset[str]:
@@ -83,8 +102,10 @@ def free(e: Expr) -> frozenset[str]:
             step = [c.update for c in e.carries] + ([] if e.condition is None else [e.condition])
             inner = frozenset[str]().union(*map(free, step)) - {e.binder.index, *(c.name for c in e.carries)}
             return inner.union(free(e.binder.lo), free(e.binder.hi), *(free(c.init) for c in e.carries))
+        case Call() | Load():
+            return _NONE.union(*map(free, children(e)))
         case _:
-            return frozenset[str]().union(*map(free, children(e)))
+            return _NONE
 
 
 def substitute(e: Expr, values: Mapping[str, Expr]) -> Expr:

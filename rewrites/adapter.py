@@ -4,6 +4,7 @@ A loaded e-graph (declarations and rules) is kept a thread and set of rules; eac
 kernel was the first to need, the next one finds loaded. egglog panics are caught, the e-graph that had one is thrown away.
 """
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
@@ -177,9 +178,7 @@ class Session:
             if ruleset.name not in self._loaded.defined:
                 self._define(ruleset.definitions)
             ruleset = ruleset.name
-        egg = bindings()
-        span = egg.RustSpan("", 0, 0)
-        (output,) = self._run(egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset))))
+        (output,) = self._run(_iteration(ruleset))
         report = output.report
         if not report.updated:
             return _NOTHING
@@ -324,6 +323,14 @@ def _counter() -> Iterator[int]:
 
 
 _names: Final = _counter()
+
+
+@functools.lru_cache(4096)
+def _iteration(ruleset: str) -> Any:
+    """The command that runs one iteration of a ruleset."""
+    egg = bindings()
+    span = egg.RustSpan("", 0, 0)
+    return egg.RunSchedule(egg.Run(span, egg.RunConfig(ruleset)))
 
 
 def _command(egraph: Any, *commands: str) -> None:

@@ -4,6 +4,7 @@ A loop becomes a temporary where several places need it or where it would run ag
 own temporaries keep their names. Definitions stand before their first use, in the `repeat` block of that use.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -37,9 +38,15 @@ def decode(encoding: Encoding, chosen: Mapping[int, Term], classes: Mapping[int,
 
 def checked(kernel: Kernel) -> Kernel:
     """The kernel as the checker sees its text: shapes of temporaries and implied facts found anew."""
+    return _parsed(str(kernel), kernel.name)
+
+
+@functools.lru_cache(64)
+def _parsed(text: str, name: str) -> Kernel:
+    """The kernel of a text: several choices, and rounds, often say the same."""
     from kernel_ir.parser import parse
 
-    return parse(str(kernel), f"<{kernel.name}>")[kernel.name]
+    return parse(text, f"<{name}>")[name]
 
 
 class _Decoder:
