@@ -198,7 +198,7 @@ CASES = [
     (ATTENTION, "rows64", CONTRACT, ({"H": 2, "M": 70, "N": 37, "K": 64, "D": 64}, {"H": 1, "M": 65, "N": 33, "K": 80, "D": 80})),
     (CAUSAL, "rows32", CONTRACT, ({"N": 67, "K": 5, "D": 70}, {"N": 1, "K": 65, "D": 1}, {"N": 0, "K": 3, "D": 2})),
     (LINEAR, "rows64x128", frozenset[str](), ({"M": 66, "N": 65, "K": 33, "D": 130}, {"M": 3, "N": 0, "K": 2, "D": 2})),
-    (ATTENTION, "wide ahead_rows64", CONTRACT, ({"H": 2, "M": 66, "N": 36, "K": 36, "D": 68}, {"H": 1, "M": 3, "N": 33, "K": 3, "D": 5})),
+    (ATTENTION, "wide ahead_rows64", CONTRACT, ({"H": 1, "M": 66, "N": 36, "K": 36, "D": 68}, {"H": 1, "M": 1, "N": 1, "K": 4, "D": 0})),
     (ATTENTION, "rows64x256", CONTRACT, ({"H": 1, "M": 5, "N": 35, "K": 17, "D": 260},)),
     (CAUSAL, "ahead_rows32", CONTRACT, ({"N": 35, "K": 5, "D": 70}, {"N": 1, "K": 1, "D": 1}, {"N": 0, "K": 3, "D": 2})),
     (LINEAR, "ahead_rows64x128", frozenset[str](), ({"M": 66, "N": 65, "K": 33, "D": 130}, {"M": 3, "N": 2, "K": 0, "D": 2})),
@@ -227,6 +227,18 @@ def test_no_number_of_another_row_gets_in(products: str) -> None:
     values["k"][:, 0] = 0.0
     values["q"][20] = np.nan
     agree(CAUSAL, products, sizes, values, CONTRACT, 4)
+
+
+@needs_cuda
+def test_rows_that_are_masked_whole_or_hold_no_numbers_are_as_the_kernel_says() -> None:
+    sizes = {"M": 66, "N": 40, "K": 40, "D": 72}
+    values = inputs(kernel_of(HALVES), sizes)
+    values["b"][3] = -np.inf
+    values["b"][5, 2] = np.nan
+    values["b"][64, 1:] = -np.inf  # one term is left
+    values["q"][7] = np.inf
+    values["v"][39, 71] = np.nan
+    agree(HALVES, "wide ahead_rows64x256", sizes, values, CONTRACT, 5)
 
 
 @needs_cuda
