@@ -1,7 +1,8 @@
 """Turns a kernel into the plans that a target's scheduler proposes for it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from backends.target import Target
 from extract.machine import Machine
@@ -19,12 +20,12 @@ def plans(
     licence: Flags,
     layouts: Sequence[Layouts] = (),
     every: bool = False,
-    named: Collection[str] = (),
+    named: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> tuple[Plan, ...]:
     """Every plan worth costing, in a fixed order. NumPy has no schedule of its own: it is costed as the CPU's loops.
 
     `layouts`: how arrays lie, each of these ways in turn (C order, where there is none). `every`: whether plans that do not pay at these
-    sizes are among them, for a schedule that may have been made for others; `named`: the choices that it makes.
+    sizes are among them, for a schedule that may have been made for others; `named`: its choices.
     """
     if place.backend in ("cpu", "numpy"):
         from extract import schedule_cpu

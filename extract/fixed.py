@@ -6,7 +6,7 @@ Only sizes that are the few turns of a sum are worth that: a loop that starts an
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -71,11 +71,11 @@ def _either(general: Step, special: Step, values: Values) -> Step | None:
     return replace(special, guard=guard, otherwise=general)
 
 
-def pinned_values(choices: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, int]:
-    """The sizes that a schedule's choices (key and values) name: `written_for = R_3, S_3`."""
-    words = [word for key, values in choices if key == KEY.replace(" ", "_") for word in values]
-    found = [re.fullmatch(r"(\w+)_(\d+)", word) for word in words]
-    return {m[1]: int(m[2]) for m in found if m is not None}
+def pinned_values(named: Mapping[str, tuple[str, ...]], kernel: Kernel) -> dict[str, int]:
+    """The sizes of the kernel that a schedule's choices name: `written_for = R_3, S_3`."""
+    found = [re.fullmatch(r"(\w+)_(\d+)", word) for word in named.get(KEY.replace(" ", "_"), ())]
+    values = {m[1]: int(m[2]) for m in found if m is not None}
+    return {name: values[name] for name in kernel.sizes if 1 <= values.get(name, 0) <= FEW}
 
 
 def that_runs(launch: Launch, sizes: Values) -> Launch:

@@ -1,7 +1,8 @@
 """Turns a kernel into plans for a CPU: parallel rows or blocks, contiguous vector loops, few passes, library products where they fit."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from extract.ahead import CHOICE as AHEAD
@@ -9,7 +10,7 @@ from extract.ahead import row_ahead
 from extract.apart import Apart, What, apart, fitting
 from extract.blocks import cut
 from extract.borders import split
-from extract.fixed import beside, few_turns, fixed
+from extract.fixed import beside, few_turns, fixed, pinned_values
 from extract.forward import forwarded
 from extract.fuse import fused, scalarised
 from extract.groups import Fusion, Group, Grouping, Member, RepeatGroups, Work, grouping
@@ -112,12 +113,12 @@ def plans(
     fast_math: Iterable[object] = (),
     layouts: Iterable[Layouts] = (),
     every: bool = False,
-    named: Collection[str] = (),
+    named: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> tuple[Plan, ...]:
     """Every different plan of the choices above, in a fixed order; the cost model chooses among them.
 
     `layouts` (of `extract/layouts.py`): how arrays may lie that have a say in it; without any, all lie in C order. `every`: those too
-    that store much at these sizes. `named`: choices that a schedule makes, perhaps for other sizes.
+    that store much at these sizes. `named`: the choices of a schedule, made perhaps for other sizes.
     """
     found: dict[tuple[object, ...], Plan] = {}
     flags = frozenset(map(str, fast_math))
@@ -129,7 +130,7 @@ def plans(
     }
     choices = (*CHOICES, *(choice for what, more in APART.items() if parts[what] is not None for choice in more))
     groupings = _Groupings(kernel, parts)
-    values = few_turns(kernel, sizes or {})
+    values = pinned_values(named, kernel) or few_turns(kernel, sizes or {})
     short = fixed(kernel, values)
     shorter = _Groupings(short, {})
     for laid in tuple(layouts) or (rows_of(kernel),):

@@ -7,7 +7,6 @@ from backends.plans import layouts, plans
 from backends.target import Target
 from extract.cost import cost
 from extract.cycles import Cost
-from extract.fixed import pinned_values
 from extract.machine import Machine
 from kernel_ir.errors import NameError_, UsageError
 from kernel_ir.fastmath import Flags
@@ -72,10 +71,8 @@ class Costing:
         return [(plan, cost(plan, self.machine, self.extents)) for plan in found]
 
     def _plans(self, kernel: Kernel, laid: Iterable[Layouts]) -> list[Plan]:
-        choices = [] if self.schedule is None else [(c.key, c.values) for c in self.schedule.choices]
-        extents = {**self.extents, **pinned_values(choices)}
-        every, named = self.schedule is not None, [key for key, _ in choices]
-        found = plans(kernel, self.place, self.machine, extents, self.licence, tuple(laid), every, named)
+        named = {} if self.schedule is None else {c.key: c.values for c in self.schedule.choices}
+        found = plans(kernel, self.place, self.machine, self.extents, self.licence, tuple(laid), self.schedule is not None, named)
         return [replace(plan, packed=self.packed) for plan in found] if self.packed else list(found)
 
 

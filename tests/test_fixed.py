@@ -92,4 +92,5 @@ def test_a_schedule_keeps_it() -> None:
 
 
 def test_sizes_of_a_schedule() -> None:
-    assert pinned_values([("written_for", ("R_3", "S_x_12", "odd")), ("fuse", ("most_1",))]) == {"R": 3, "S_x": 12}
+    kernel = kir.parse("kernel k(x: f32[R, S_x, T]) -> (y: f32[T]) { y[t] = sum(r, s: x[r, s, t]) }")["k"]
+    assert pinned_values({"written_for": ("R_3", "S_x_7", "T_12", "odd", "Q_2"), "fuse": ("most_1",)}, kernel) == {"R": 3, "S_x": 7}
