@@ -175,14 +175,19 @@ class Session:
     def step(self, ruleset: Ruleset | str) -> Step:
         """Runs one iteration of a ruleset, which is defined first if it is not."""
         if isinstance(ruleset, Ruleset):
-            if ruleset.name not in self._loaded.defined:
-                self._define(ruleset.definitions)
+            self.define((ruleset,))
             ruleset = ruleset.name
         (output,) = self._run(_iteration(ruleset))
         report = output.report
         if not report.updated:
             return _NOTHING
         return Step(True, {name: n for name, n in report.num_matches_per_rule.items() if n})
+
+    def define(self, rulesets: Sequence[Ruleset]) -> None:
+        """Defines rulesets: for this kernel, and, before `enter`, for all."""
+        for ruleset in rulesets:
+            if ruleset.name not in self._loaded.defined:
+                self._define(ruleset.definitions)
 
     def _define(self, definitions: Sequence[Definition]) -> None:
         defined = self._loaded.defined
@@ -357,10 +362,11 @@ def _is_egglogs(error: BaseException) -> bool:
 
 
 @contextmanager
-def session(commands: tuple[str, ...], program: str = "") -> Generator[Session, None, None]:
+def session(commands: tuple[str, ...], program: str = "", needed: Sequence[Ruleset] = ()) -> Generator[Session, None, None]:
     """An e-graph with these declarations and rules, for one kernel; raises EGraphError for whatever goes wrong inside egglog.
 
-    It is shared by those who give the same commands and the same program, whose rulesets of one name are the same.
+    It is shared by those who give the same commands and the same program, whose rulesets of one name are the same. Those `needed` from
+    the start are defined once for all its kernels.
     """
     kept = _threads.loaded
     key = (*commands, program)
@@ -370,6 +376,7 @@ def session(commands: tuple[str, ...], program: str = "") -> Generator[Session, 
         loaded = _Loaded(_load(commands), lost=lost)
     try:
         own = Session(loaded, _names)
+        own.define(needed)
         own.enter()
         yield own
         own.leave()

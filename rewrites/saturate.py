@@ -126,11 +126,12 @@ def selects(rules: Sequence[Rule]) -> bool:
 
 def _saturated(encoding: Encoding, sources: Sequence[int], program: Program, selection: bool, budget: Budget) -> Saturation:
     started = time.perf_counter()
-    stage = program.stage({term.name for term in encoding.terms}, selection)
+    names = frozenset(term.name for term in encoding.terms)
+    stage = program.stage(names, selection)
     run = _Run(budget, stage)
     frozen: Frozen | None = None
     try:
-        with session(stage.commands, stage.program) as graph:
+        with session(stage.commands, stage.program, stage.at_first(names)) as graph:
             run.started = time.thread_time()  # loading rules is no part of the search
             graph.insert(encoding.terms, sources, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
             run.present = graph.rows().present

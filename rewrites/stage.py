@@ -63,6 +63,11 @@ class Stage:
         """Whether a rule of the ruleset can match where no other constructors than these have e-nodes."""
         return any(line.needs <= present for line in self.lines[ruleset])
 
+    def at_first(self, present: frozenset[str]) -> tuple[Ruleset, ...]:
+        """The rulesets that a kernel of these constructors runs whatever rules make of it."""
+        exploring = (name for name in self.rulesets if self.can_match(name, present))
+        return tuple(self.ruleset(name, present) for name in (*TOGETHER, *exploring))
+
     def ruleset(self, name: str, present: frozenset[str]) -> Ruleset:
         """The ruleset as it runs where these constructors have e-nodes."""
         key = name, present if name in TOGETHER else frozenset[str]()
