@@ -6,6 +6,7 @@ kernel was the first to need, the next one finds loaded. egglog panics are caugh
 
 import functools
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,12 +85,13 @@ class Frozen:
 
 @dataclass(slots=True)
 class _Loaded:
-    """An e-graph, the kernels that it had, the rulesets that are defined by name, and those that a pop took away."""
+    """An e-graph, the kernels that it had, the rulesets that are defined by name, those that a pop took away, seconds of defining them."""
 
     egraph: Any
     kernels: int = 0
     defined: set[str] = field(default_factory=set[str])
     lost: dict[str, Definition] = field(default_factory=dict[str, Definition])
+    loading: float = 0.0
 
 
 class _Threads(threading.local):
@@ -115,6 +117,11 @@ class Session:
     @property
     def egraph(self) -> Any:
         return self._loaded.egraph
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this thread's processor time, less those that loading rulesets took."""
+        return time.thread_time() - self._loaded.loading
 
     def insert(
         self, terms: Sequence[Term], sources: Sequence[int], variables: Sequence[Variable], roots: Sequence[int], facts: Sequence[Fact]
@@ -192,7 +199,9 @@ class Session:
     def _define(self, definitions: Sequence[Definition]) -> None:
         defined = self._loaded.defined
         new = [one for one in definitions if one.name not in defined]
+        started = time.thread_time()
         _command(self.egraph, *(command for one in new for command in one.commands))
+        self._loaded.loading += time.thread_time() - started
         defined.update(one.name for one in new)
         if self._levels:
             self._levels[-1] += new

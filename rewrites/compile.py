@@ -6,7 +6,7 @@ A command is named `rule`, `rule~` (right to left), `rule#2` (the second variant
 import itertools
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +57,11 @@ _WORD: Final = re.compile(r"\((\w+)")
 def constructors(text: str) -> frozenset[str]:
     """The constructors of e-nodes in some egglog text."""
     return frozenset(word for word in _WORD.findall(text) if word in SIGNATURES)
+
+
+def joins(facts: Iterable[str]) -> int:
+    """How many e-nodes some facts match."""
+    return sum(word in SIGNATURES for fact in facts for word in _WORD.findall(fact))
 
 
 def rule_name(command: str) -> str:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 from rewrites import analyses
-from rewrites.compile import commands, constructors
+from rewrites.compile import commands, constructors, joins
 from rewrites.declare import always, declarations, tables
 from rewrites.pattern import Apply, Var
 from rewrites.rule import SELECT_FAMILY, Rule
@@ -116,7 +116,7 @@ def _lines(rules: Sequence[tuple[int, Rule]]) -> tuple[Line, ...]:
             if command.adds:
                 ruleset = groups.setdefault(command.name.partition("#")[0], f"rule{len(groups)}")
             text = command.text(ruleset, number)
-            lines.append(Line(text, command.needs, command.makes, ruleset, command.phase in ("index", "shrink")))
+            lines.append(Line(text, command.needs, command.makes, ruleset, command.phase in ("index", "shrink"), joins(command.facts)))
     return tuple(lines)
 
 

@@ -132,7 +132,7 @@ def _saturated(encoding: Encoding, sources: Sequence[int], program: Program, sel
     frozen: Frozen | None = None
     try:
         with session(stage.commands, stage.program, stage.at_first(names)) as graph:
-            run.started = time.thread_time()  # loading rules is no part of the search
+            run.started = graph.seconds  # loading rules is no part of the search
             graph.insert(encoding.terms, sources, tuple(encoding.variables.values()), encoding.roots, encoding.facts)
             run.present = graph.rows().present
             stop = run.phases(graph)
@@ -274,7 +274,7 @@ class _Run:
                 self.matches[rule] = self.matches.get(rule, 0) + count
         if self._count(graph):
             raise _Halt(Stop.NODES)
-        if time.thread_time() - self.started > self.budget.seconds:
+        if graph.seconds - self.started > self.budget.seconds:
             raise _Halt(Stop.TIME)
         return found
 

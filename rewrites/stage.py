@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
+JOINS: Final = 6
+"""A rule that matches so many e-nodes at once is loaded before there are any: egglog plans its joins then, and plans them worse by the
+sizes of tables that are still growing (by three times, for the third powers of `horner_cubic`)."""
 TOGETHER: Final = ("analysis", "shrink")
 """The rulesets of many rules, of which those run that can match."""
 
@@ -23,6 +26,8 @@ class Line:
     makes: frozenset[str]
     ruleset: str = ""
     index: bool = False
+    joins: int = 0
+    """How many e-nodes it matches at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,12 @@ class Stage:
         return any(line.needs <= present for line in self.lines[ruleset])
 
     def at_first(self, present: frozenset[str]) -> tuple[Ruleset, ...]:
-        """The rulesets that a kernel of these constructors runs whatever rules make of it."""
-        exploring = (name for name in self.rulesets if self.can_match(name, present))
+        """The rulesets that a kernel of these constructors runs whatever rules make of it, and those that are best loaded at once."""
+        exploring = (name for name in self.rulesets if self.can_match(name, present) or self._joins_much(name))
         return tuple(self.ruleset(name, present) for name in (*TOGETHER, *exploring))
+
+    def _joins_much(self, ruleset: str) -> bool:
+        return any(line.joins >= JOINS for line in self.lines[ruleset])
 
     def ruleset(self, name: str, present: frozenset[str]) -> Ruleset:
         """The ruleset as it runs where these constructors have e-nodes."""
