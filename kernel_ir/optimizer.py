@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -13,6 +12,7 @@ from extract.candidates import Candidates, candidates
 from extract.cycles import Cost
 from extract.machine import load_machine
 from kernel_ir.arguments import MAX_SIZE
+from kernel_ir.climb import Round, climbed
 from kernel_ir.costing import Costing, packed_names
 from kernel_ir.error_budget import Accuracy, ErrorBudget
 from kernel_ir.errors import UsageError
@@ -32,24 +32,8 @@ if TYPE_CHECKING:
     from kernel_ir.explain import Saving
     from rewrites.chain import Chain
 
-ROUNDS: Final = 4
-"""Rounds of saturation that find something cheaper, at most; each begins with the last one's result, and the first that finds nothing
-ends the loop, unless the error budget refused what it found: then the search goes on without the rules to blame."""
-RETRIES: Final = 3
-"""Searches without the rules to blame, at most; the last is without all that need a flag."""
-SHARING: Final = "share"
-"""Stands among a result's rules where equal terms are computed once and no rule was needed to find them equal."""
 DEFAULT_EXTENT: Final = 1024
 """The extent to cost for where the caller gives none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One round: what went in, the candidates found, the cost of each one's best plan."""
-
-    kernel: Kernel
-    found: Candidates
-    costs: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -253,41 +237,34 @@ def optimize(
     allowed_here = licence if errors is None else licence - {Flag.CONTRACT}
     costing = Costing(place, load_machine(place.machine), extents, allowed_here, schedule, packed_names(kernel, packed))
     trial = Trial(kernel, licence, errors, seed, check, frozenset(rule.name for rule in allowed if rule.needs))
-    rounds: list[Round] = []
-    best, (plan, least) = kernel, costing.input(kernel)
-    baseline = least
-    made_by: dict[Kernel, tuple[str, ...]] = {kernel: ()}
-    won = retries = 0
-    while won < ROUNDS:
-        found = candidates(best, licence, extents, costing.machine, allowed, limit, seed, exact)
-        planned = [(c, costing.best(c.kernel)) for c in found.candidates]
-        scored = [(c, *pair) for c, pair in planned if pair is not None]
-        rounds.append(Round(best, found, tuple(pair[1].cycles if pair else inf for _, pair in planned)))
-        for c in found.candidates:
-            made_by.setdefault(c.kernel, tuple(dict.fromkeys((*made_by[best], *(c.rules or (SHARING,))))))
-        cheaper = sorted((s for s in scored if s[2].cycles < least.cycles), key=lambda s: s[2].cycles)
-        plain = not any(rule.needs for rule in allowed)
-        choice = next((s for s in cheaper if trial.passes(s[0].kernel, made_by[s[0].kernel], plain)), None)
-        if choice is not None:
-            best, plan, least = choice[0].kernel, choice[1], choice[2]
-            won += 1
-            continue
-        blamed = trial.blamed((c.kernel, c.rules) for c, _, _ in cheaper) if not plain else frozenset[str]()
-        if not blamed:
-            break
-        retries += 1
-        withheld = blamed if retries < RETRIES else trial.licensed
-        allowed = tuple(rule for rule in allowed if rule.name not in withheld)
+
+    def search(form: Kernel, having: tuple[Rule, ...]) -> Candidates:
+        return candidates(form, licence, extents, costing.machine, having, limit, seed, exact)
+
+    found = climbed(kernel, allowed, trial, costing, search)
+    best, plan, least = found.best, found.plan, found.least
     costing.settle(best)
     plan, least = min([(plan, least), *costing.all(best)], key=lambda pair: pair[1].cycles)
-    notes = tuple(dict.fromkeys((*(note for r in rounds for note in r.found.notes), *trial.notes)))
+    notes = tuple(dict.fromkeys((*(note for r in found.rounds for note in r.found.notes), *trial.notes)))
     refused = tuple(trial.refusals)
     result = Result(
-        kernel, best, place, licence, plan, least, baseline, made_by[best], tuple(rounds), notes, errors, refused, sizes=extents
+        kernel,
+        best,
+        place,
+        licence,
+        plan,
+        least,
+        found.baseline,
+        found.made_by[best],
+        tuple(found.rounds),
+        notes,
+        errors,
+        refused,
+        sizes=extents,
     )
     if tune <= 1:
         return result
-    return _tuned(result, costing, {k: rules for k, rules in made_by.items() if trial.passes(k, rules)}, tune, seed)
+    return _tuned(result, costing, {k: rules for k, rules in found.made_by.items() if trial.passes(k, rules)}, tune, seed)
 
 
 def best_plan(kernel: Kernel, place: Target, sizes: Mapping[str, int], licence: Flags, schedule: Schedule | None = None) -> Plan:
