@@ -59,10 +59,8 @@ UNHIDDEN = 0.3
 DEEP = 0.75
 """Share of a function's instructions that wait for each other: its polynomial."""
 DEPTHS: Final = {Unit.DIV: 4.0, Unit.SQRT: 5.0, Unit.IDIV: 6.0}
-STREAM = 100.0
-"""Cycles of starting to write a piece past the caches."""
 ENDS = 250.0
-"""Cycles of the ends of a piece that are no whole lines: loops of unknown length, and lines that must be read."""
+"""Cycles of the ends of a piece past the caches that are no whole lines: loops of unknown length, and lines that must be read."""
 EARLY = 0.5
 """Share of its range that a loop runs that may end early."""
 GUARDED = 2.0
@@ -281,7 +279,7 @@ class Work:
         inside, size, near = (*loops, (along.index, extent)), self.buffers[stream.buffer].dtype.itemsize, self.machine.levels[0]
         self._add("load", times * extent * size / near.bytes_per_cycle)
         self._add("store", times * extent * size / (near.written or near.bytes_per_cycle))
-        self._add("loop", times * (STREAM + (ENDS if extent * size % self.machine.line_bytes else 0.0)))
+        self._add("loop", times * (ENDS if extent * size % self.machine.line_bytes else 0.0))
         self._touched(stream.source.array, stream.source.indices, size, inside)
         self._touched(stream.buffer, stream.indices, size, inside, written=True, past=True)
 
