@@ -8,7 +8,7 @@ from backends.cpu_expr import Expressions, numba_type
 from extract.fuse import expressions_of, walk
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
-from kernel_ir.ops import OPS, Unit
+from kernel_ir.ops import OPS, SLOW
 from kernel_ir.plan import (
     Buffer,
     Launch,
@@ -26,8 +26,6 @@ from kernel_ir.walk import subtrees
 
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
-SLOW: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG})
-"""Units that take many cycles a vector, whatever its width."""
 
 
 def extent_text(loop: Loop, e: Expressions) -> str:

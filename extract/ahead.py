@@ -17,13 +17,11 @@ from extract.sizes import extent_of, number
 from extract.stream import PIECE, SHORT, Far, names_of
 from extract.strides import Stride, coefficient, stride
 from kernel_ir.nodes import Binder, Call, Load
-from kernel_ir.ops import OPS, Unit
+from kernel_ir.ops import OPS, SLOW
 from kernel_ir.plan import Alloc, Buffer, Loop, LoopKind, Plan, Prefetch, RepeatLaunch, Step
 from kernel_ir.walk import free, subtrees
 
 CHOICE: Final = ("reads", "row ahead")
-FUNCTIONS: Final = frozenset({Unit.EXP, Unit.TRIG, Unit.DIV, Unit.SQRT})
-"""What makes a loop long enough for memory to work meanwhile."""
 
 
 Sizes = Mapping[str, int] | None
@@ -32,7 +30,7 @@ Sizes = Mapping[str, int] | None
 def row_ahead(plan: Plan, machine: Machine, sizes: Sizes, far: Far) -> Plan | None:
     """The plan whose rows are asked for one ahead; None where no launch goes over a row of an array that is `far` again, computing, or the
     rows are too short or too long. Without `sizes`, no row is."""
-    if plan.target != "cpu":
+    if plan.target != "cpu" or not any(map(far, plan.buffers)):
         return None
     buffers, names = {b.name: b for b in plan.buffers}, Names(names_of(plan))
     room = machine.levels[1].bytes // 2  # this row and the next in the second-level cache
@@ -98,8 +96,8 @@ def _read(loop: Loop, row: Loop, able: Mapping[str, Buffer]) -> list[Load]:
 
 
 def _functions(loop: Loop) -> int:
-    """Functions and divisions of a turn of an innermost loop; of other loops none."""
+    """Functions and divisions of a turn of an innermost loop, which give memory time to work meanwhile; of other loops none."""
     if any(isinstance(n, Loop) for n in loop.body):
         return 0
     calls = (x for node in walk(loop.body) for top in expressions_of(node) for x in subtrees(top) if isinstance(x, Call))
-    return sum(OPS[x.op].unit in FUNCTIONS for x in calls)
+    return sum(OPS[x.op].unit in SLOW for x in calls)

@@ -31,6 +31,10 @@ class Unit(Enum):
     CONVERT = auto()
 
 
+SLOW: Final = frozenset({Unit.DIV, Unit.SQRT, Unit.EXP, Unit.TRIG})
+"""Units that take many cycles a vector, whatever its width."""
+
+
 class Types(Enum):
     """The arithmetic types over which the type variable T of a signature ranges."""
 

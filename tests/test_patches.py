@@ -16,6 +16,7 @@ from extract.schedule_cpu import plans
 from kernel_ir.compiled import compiled
 from kernel_ir.plan import Plan
 from kernel_ir.testing import quick_check
+from tests.test_sweeps import IN_PLACE
 
 WIDE = load_machine("avx512")
 CUBE = """kernel k(inout a: f64[N, M, L], inout b: f64[N, M, L], steps: i64) where N >= 3, M >= 3, L >= 3 {
@@ -30,12 +31,6 @@ BOX = """kernel k(x: f32[H, W], c: f32, w: f32[H]) -> (y: f32[H - 2, W - 5]) whe
 }"""
 FAR = """kernel k(x: f64[H, W]) -> (y: f64[H - 3, W - 40]) where H >= 3, W >= 40 {
   y[i, j] = x[i, j+20] + x[i+1, j+20] - x[i+2, j+20] * 0.5 + x[i+3, j+20] + x[i+1, j+40]
-}"""
-IN_PLACE = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where N >= 2 {
-  repeat steps {
-    b[i, j] = b[i, j] - 0.5 * (a[i, j] - a[i - 1, j]) for i in 1..N-1, j in 0..M
-    a[i, j] = a[i, j] - 0.5 * (b[i + 1, j] - b[i, j]) for i in 1..N-1, j in 0..M
-  }
 }"""
 BORDER = "kernel k(x: f32[H, W]) -> (y: f32[H, W]) { y[i, j] = x[i, j-1 else 0.0] + x[i+1, j else 1.0] }"
 FEW = "kernel k(x: f32[H, W]) -> (y: f32[H - 1, W]) where H >= 1 { y[i, j] = x[i, j] - x[i + 1, j] }"
