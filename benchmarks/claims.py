@@ -12,7 +12,7 @@ from kernel_ir.evaluate import evaluate_expr
 from kernel_ir.nodes import Binder, Call, Expr, IndexRef, Load, Local, Reduce, const
 from kernel_ir.ops import OPS
 from kernel_ir.walk import subtrees as expressions
-from rewrites.guards import Guard
+from rewrites.guards import SCOPE, Guard
 from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, scopes, subpatterns
 from rewrites.rule import Rule
 
@@ -124,7 +124,7 @@ _ORDER: Final = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": 
 
 def holds(claim: Claim, g: Guard, given: Points) -> Any:
     """Where a guard is true, by the words of the rule language: comparisons of integers are about mathematical integers."""
-    if g.kind in ("absent", "is_const"):
+    if g.kind in SCOPE:
         return np.asarray(True)
     if g.kind == "nowrap":
         return _fits(claim, g.args[0], given)

@@ -91,10 +91,10 @@ def candidates(
     first = Candidate(kernel, search.input_cost(), (), INPUT)
     if saturation.frozen is None:
         return Candidates((first,), saturation, (f"not rewritten: {saturation.message}",))
-    found = {str(kernel): first}
+    found = {kernel: first}
     selection = _selection(search, saturation.frozen, allowed, budget)
     for candidate in search.proposals(saturation.frozen if selection is None or selection.frozen is None else selection.frozen):
-        found.setdefault(str(candidate.kernel), candidate)
+        found.setdefault(candidate.kernel, candidate)
     notes = tuple(dict.fromkeys((*_story(saturation), *search.notes)))
     return Candidates(tuple(found.values()), saturation, notes, encoding, selection, allowed)
 

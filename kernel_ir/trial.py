@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from kernel_ir.error_budget import Accuracy, ErrorBudget
-from kernel_ir.errors import EquivalenceError
+from kernel_ir.errors import EquivalenceError, KernelError
 from kernel_ir.fastmath import Flags
 from kernel_ir.nodes import Kernel
 
@@ -54,7 +54,8 @@ class Trial:
         key = candidate, exact
         if key not in self.verdicts:
             risky = tuple(name for name in rules if name in self.licensed)
-            self.verdicts[key] = (exact or self._within(candidate, risky)) and self._equal(candidate, risky)
+            within = exact or self._within(candidate, risky)
+            self.verdicts[key] = within and self._readable(candidate) and self._equal(candidate, risky)
         return self.verdicts[key]
 
     def blamed(self, tried: Iterable[tuple[Kernel, tuple[str, ...]]]) -> frozenset[str]:
@@ -73,6 +74,20 @@ class Trial:
         if measured.excess is not None:
             self.refusals.append(Refusal(candidate, risky, measured))
         return measured.excess is None
+
+    def _readable(self, candidate: Kernel) -> bool:
+        """Whether the text of the candidate, which is what the user gets, says the candidate: what was checked is what was written."""
+        from kernel_ir.parser import parse
+
+        try:
+            reads = parse(str(candidate), f"<{candidate.name}>")[candidate.name]
+        except KernelError as error:
+            reads, why = None, error.message
+        else:
+            why = "it reads otherwise"
+        if reads != candidate:
+            self.notes.append(f"a cheaper form was dropped, as no text says it: {why}")
+        return reads == candidate
 
     def _equal(self, candidate: Kernel, risky: tuple[str, ...]) -> bool:
         if not self.check:

@@ -32,6 +32,11 @@ class Truth:
     bound: Array
 
 
+def certain(t: Truth) -> Truth:
+    """The truth of who makes no error."""
+    return Truth(t.value, np.zeros_like(t.bound))
+
+
 def truth(kernel: Kernel, values: Mapping[str, Any], sizes: Mapping[str, int], flags: Flags = NONE, wide: bool = False) -> dict[str, Truth]:
     """Truth of each `inout` array and output of one call, by name, for values as `evaluate` takes them.
 

@@ -4,10 +4,10 @@ A loop becomes a temporary where several places need it or where it would run ag
 own temporaries keep their names. Definitions stand before their first use, in the `repeat` block of that use.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
+from kernel_ir.check import derived
 from kernel_ir.nodes import ArrayType, Assign, Binder, Expr, IndexRef, Kernel, Load, Param, Repeat, Stmt
 from kernel_ir.ranges import extents, ordered
 from rewrites.encode import Encoding, Root
@@ -33,20 +33,7 @@ def decode(encoding: Encoding, chosen: Mapping[int, Term], classes: Mapping[int,
         body = decoder.block(kernel.body, ())
     kept = tuple(t for t in kernel.temps if t.name in decoder.kept)
     draft = replace(kernel, body=body, temps=(*kept, *decoder.made), implied=())
-    return checked(draft)
-
-
-def checked(kernel: Kernel) -> Kernel:
-    """The kernel as the checker sees its text: shapes of temporaries and implied facts found anew."""
-    return _parsed(str(kernel), kernel.name)
-
-
-@functools.lru_cache(64)
-def _parsed(text: str, name: str) -> Kernel:
-    """The kernel of a text: several choices, and rounds, often say the same."""
-    from kernel_ir.parser import parse
-
-    return parse(text, f"<{name}>")[name]
+    return derived(draft)
 
 
 class _Decoder:

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import numpy
 
-from kernel_ir.dtypes import DType
+from kernel_ir.dtypes import I64, DType
 from kernel_ir.nodes import const
 from kernel_ir.ops import OPS
 from rewrites.adapter import Fact
 from rewrites.declare import CODES, class_letter, op_constructor
-from rewrites.guards import COMPARISONS, Guard
+from rewrites.guards import COMPARISONS, SCOPE, Guard
 from rewrites.matching import substituted
 from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns, variables
 from rewrites.prove_meaning import guard_holds
@@ -46,7 +46,7 @@ class Ground:
     @property
     def key(self) -> tuple[object, ...]:
         """Grounds of one key may share an e-graph: they assume the same of variables of the same names."""
-        assumed = [(g.kind, *(self._spelled(a) for a in g.args)) for g in self.rule.guards if g.kind not in ("absent", "is_const")]
+        assumed = [(g.kind, *(self._spelled(a) for a in g.args)) for g in self.rule.guards if g.kind not in SCOPE]
         return tuple(sorted(map(str, assumed)))
 
     def _spelled(self, p: Pattern) -> str:
@@ -89,7 +89,7 @@ def _literals(rule: Rule, dtypes: Mapping[int, DType]) -> list[dict[str, float]]
     samples = Samples(values, {}, {}, dtypes)
     good = np.ones(count, bool)
     for g in rule.guards:
-        if g.kind not in ("absent", "nowrap") and all(v in types for a in g.args for v in variables(a)):
+        if g.kind not in ("absent", "varies", "nowrap") and all(v in types for a in g.args for v in variables(a)):
             good &= guard_holds(g, samples)
     chosen: list[dict[str, float]] = []
     for i in np.flatnonzero(good).tolist():
@@ -157,18 +157,19 @@ class _Builder:
         add, t = self.room.dag.add, self.ground.dtypes[p.type]
         if p.name in self.ground.literals:
             return add("Lit", CODES[t.name], const(self.ground.literals[p.name], t).bits)
-        indices = sorted(self.ground.depends.get(p.name, ()))
-        if not indices:
+        places = [self.scopes[i] for i in sorted(self.ground.depends.get(p.name, ()))]
+        if not places and any(g.kind == "varies" and p in g.args for g in self.ground.rule.guards):
+            places = [self.room.variable("point", *(add("Par", f"point.{end}", CODES[I64.name]) for end in ("lo", "hi")))]
+        if not places:
             return add("Par", p.name, CODES[t.name])
-        reads = [add("Ix", self.scopes[i]) for i in indices]
-        return add(f"Load{len(indices)}", CODES[t.name], p.name, *reads)
+        return add(f"Load{len(places)}", CODES[t.name], p.name, *(add("Ix", x) for x in places))
 
     def known(self) -> Iterator[Fact]:
         """What the guards say of the terms."""
         rule = self.ground.rule
         bounds = _Intervals(self.ground)
         for g in rule.guards:
-            if g.kind not in ("absent", "is_const", "pow2", "divides"):
+            if g.kind not in (*SCOPE, "pow2", "divides"):
                 yield from self._guard(g)
         for p in dict.fromkeys(x for side in (rule.lhs, rule.rhs) for x in subpatterns(side) if isinstance(x, Var)):
             if p.name in bounds.low:

@@ -38,8 +38,11 @@ GUARDS: Final[dict[str, GuardKind]] = {
         GuardKind("finite", 1, "float", "is neither infinite nor NaN"),
         GuardKind("notnan", 1, "float", "is no NaN"),
         GuardKind("nowrap", 1, "int", "each operation in it gives the mathematical result"),
+        GuardKind("varies", 1, "any", "depends on an index: what is the same at every point is computed once, and not worth a rule"),
     )
 }
+SCOPE: Final = ("absent", "is_const", "varies")
+"""Guards about what a term is, not about its value: a proof may take them to be true."""
 WRAPPING: Final = ("add", "sub", "mul", "neg")
 """The operations that `nowrap` speaks of."""
 COMPARISONS: Final = ("lt", "le", "gt", "ge", "eq", "ne")
@@ -80,6 +83,8 @@ def conditions(guard: Guard, context: Context) -> Ways:
             index, variable = guard.args
             assert isinstance(index, Index)
             return ((f"(= 0 (& (free {context.term(variable)}) (bit {index_name(index.name)})))",),)
+        case "varies":
+            return ((f"(!= 0 (free {context.term(a)}))",),)
         case "is_const":
             return ((_literal(a, context),),)
         case "pow2":

@@ -40,6 +40,8 @@ class _Judge:
                 index, variable = g.args
                 assert isinstance(index, Index) and isinstance(variable, Var)
                 return self.binding.indices[index.name] not in self.known.free(self.binding.terms[variable.name])
+            case "varies":
+                return isinstance(a, Var) and bool(self.known.free(self.binding.terms[a.name]))
             case "is_const":
                 return self._bits(a) is not None
             case "pow2":

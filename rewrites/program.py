@@ -19,6 +19,16 @@ SURPLUS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
+class _Tables:
+    """Declarations of constructors for the search or for selection, first made for a stage of so many rulesets."""
+
+    selection: bool
+    known: frozenset[str]
+    count: int
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A list of rules, compiled: the lines of the search and of instruction selection, the rules' names by number - 1."""
 
@@ -30,6 +40,7 @@ class Program:
     digest: str
     """Of all its lines."""
     _stages: dict[tuple[bool, frozenset[str]], Stage] = field(default_factory=dict[tuple[bool, frozenset[str]], Stage], compare=False)
+    _tables: "list[_Tables]" = field(default_factory=list["_Tables"], compare=False)
 
     def stage(self, constructors: Collection[str], selection: bool = False) -> Stage:
         """The stage for a kernel made of these constructors: rules that need what no rule can make of them do not run."""
@@ -44,18 +55,23 @@ class Program:
                     lines[line.ruleset] = (*lines.get(line.ruleset, ()), line)
             exploring = tuple(name for name in lines if name not in TOGETHER)
             index = tuple(name for name in exploring if any(line.index for line in lines[name]))
-            declared = self._shared(key, len(lines)) or (*tables(known), *analyses.DECLARATIONS, *analyses.SETUP)
             rulesets = tuple(dict.fromkeys((*index, *exploring)))
-            self._stages[key] = Stage(f"{'select' if selection else 'search'} {self.digest}", declared, index, rulesets, lines)
+            name = "select" if selection else "search"
+            self._stages[key] = Stage(f"{name} {self.digest}", self._declared(selection, known, len(lines)), index, rulesets, lines)
         return self._stages[key]
 
-    def _shared(self, key: tuple[bool, frozenset[str]], count: int) -> tuple[str, ...]:
-        """The declarations of a stage made before that serve here too and are not many more; none if there is none."""
-        selection, known = key
-        for (same, others), stage in self._stages.items():
-            if same == selection and known <= others and len(stage.lines) <= SURPLUS * count:
-                return stage.commands
-        return ()
+    def _declared(self, selection: bool, known: frozenset[str], count: int) -> tuple[str, ...]:
+        """The declarations for these constructors; those of a stage made before where they serve here too and are not many more.
+
+        A search declares what selection can make of its terms as well: the next round begins with that.
+        """
+        for other in self._tables:
+            if other.selection == selection and known <= other.known and other.count <= SURPLUS * count:
+                return other.commands
+        every = known if selection else closure(known, (*analysis_lines(), *self.search, *self.selection))
+        made = _Tables(selection, every, count, (*tables(every), *analyses.DECLARATIONS, *analyses.SETUP))
+        self._tables.append(made)
+        return made.commands
 
 
 def loaded(known: frozenset[str], lines: Sequence[Line], rulesets: Sequence[str], exact: bool) -> tuple[str, ...]:

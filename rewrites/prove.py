@@ -11,7 +11,7 @@ from typing import Final
 
 from kernel_ir.fastmath import Flag
 from rewrites.certificates import remember
-from rewrites.guards import Guard
+from rewrites.guards import SCOPE, Guard
 from rewrites.prove_error import measured
 from rewrites.prove_exact import proof as exact_proof
 from rewrites.prove_reals import proof as real_proof
@@ -19,8 +19,6 @@ from rewrites.prove_verdict import EXCLUSIONS, Deadline, Outcome, Verdict
 from rewrites.rule import Rule, source_text
 
 SECONDS: Final = 60.0
-_SCOPE: Final = ("absent", "is_const")
-"""Guards about what a term is, not about its value: there is nothing to drop."""
 _LOCK: Final = RLock()
 
 
@@ -82,7 +80,7 @@ def _spare_guards(rule: Rule, deadline: Deadline) -> tuple[tuple[str, ...], tupl
     unneeded: list[str] = []
     undecided: list[str] = []
     for guard in rule.guards:
-        if guard.kind in _SCOPE:
+        if guard.kind in SCOPE:  # there is nothing to drop
             continue
         outcome = _proof(replace(rule, guards=tuple(g for g in rule.guards if g is not guard)), deadline)
         if not outcome.refuted:

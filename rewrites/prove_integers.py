@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kernel_ir.dtypes import BOOL, DType
-from rewrites.guards import COMPARISONS, WRAPPING, Guard
+from rewrites.guards import COMPARISONS, SCOPE, WRAPPING, Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatterns, type_of
 from rewrites.prove_terms import ORDER, PLAIN, RING, WIDTHS, Term, Unsupported, z3
 from rewrites.prove_unroll import BOOLEAN, Ground
@@ -173,7 +173,7 @@ class _Integers:
     def guard(self, g: Guard) -> Term:
         a = g.args[0]
         match g.kind:
-            case "is_const" | "absent":
+            case kind if kind in SCOPE:
                 return z3.BoolVal(True)
             case "nowrap":
                 nodes = [x for x in subpatterns(a) if isinstance(x, Apply) and x.op in WRAPPING]

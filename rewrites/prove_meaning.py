@@ -9,7 +9,7 @@ import numpy
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS, REDUCTIONS
-from rewrites.guards import COMPARISONS, WRAPPING, Guard
+from rewrites.guards import COMPARISONS, SCOPE, WRAPPING, Guard
 from rewrites.pattern import Apply, At, Index, Lit, Pattern, Reduction, Var, subpatterns, type_of
 from rewrites.prove_values import Samples
 
@@ -248,7 +248,7 @@ def _real_reduction(kind: str, rows: list[list[Any]], mp: Any, lo: int) -> Real:
 
 def guard_holds(g: Guard, s: Samples) -> Array:
     """Where the guard is true, over the samples (for a value that depends on an index: at each of its values)."""
-    if g.kind in ("absent", "is_const"):
+    if g.kind in SCOPE:
         return np.asarray(True)
     if g.kind == "nowrap":
         return _exact(g.args[0], s)

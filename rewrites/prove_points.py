@@ -8,7 +8,7 @@ import numpy
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.fastmath import Flag
-from rewrites.guards import COMPARISONS, Guard
+from rewrites.guards import COMPARISONS, SCOPE, Guard
 from rewrites.pattern import Lit, Var, subpatterns, variables
 from rewrites.prove_meaning import real_value
 from rewrites.prove_values import bound_variables, dependence
@@ -93,7 +93,7 @@ def _drawn(
 
 def _real_guard(g: Guard, env: Mapping[str, Any], mp: Any) -> bool:
     """Whether the guard holds at a point; a value that depends on an index is checked at its first few."""
-    if g.kind in ("absent", "is_const", "finite", "notnan", "nowrap"):
+    if g.kind in (*SCOPE, "finite", "notnan", "nowrap"):
         return True
     values = [real_value(a, env, {}, mp) for a in g.args]
     x = values[0]

@@ -18,7 +18,7 @@ import numpy
 from kernel_ir.dtypes import BOOL
 from kernel_ir.fastmath import Flag
 from kernel_ir.ops import OPS
-from rewrites.guards import COMPARISONS, Guard
+from rewrites.guards import COMPARISONS, SCOPE, Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatterns
 from rewrites.prove_unroll import BOOLEAN, Ground
 from rewrites.prove_verdict import Deadline, Outcome
@@ -178,7 +178,7 @@ class _Point:
         return result
 
     def guard(self, g: Guard) -> Array:
-        if g.kind in ("is_const", "absent"):
+        if g.kind in SCOPE:
             return np.asarray(True)
         if g.kind not in _GUARDS and g.kind not in COMPARISONS:
             raise Unsupported(g.kind)

@@ -12,7 +12,7 @@ import z3 as untyped_z3  # pyright: ignore[reportMissingTypeStubs]
 
 from kernel_ir.dtypes import BOOL, DType
 from kernel_ir.ops import OPS
-from rewrites.guards import COMPARISONS, WRAPPING, Guard
+from rewrites.guards import COMPARISONS, SCOPE, WRAPPING, Guard
 from rewrites.pattern import Apply, Lit, Pattern, Var, multiplied_out, subpatterns, type_of
 from rewrites.prove_unroll import BOOLEAN
 
@@ -137,7 +137,7 @@ class Encoding:
         a = g.args[0]
         dtype = self.dtype(type_of(a))
         match g.kind:
-            case "is_const" | "absent":
+            case kind if kind in SCOPE:
                 return z3.BoolVal(True)
             case "nowrap":
                 return z3.And(*(self.exact_op(x) for x in subpatterns(a) if isinstance(x, Apply) and x.op in WRAPPING), True)

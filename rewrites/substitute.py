@@ -41,9 +41,9 @@ class Commuted:
 
 def with_substitutions(encoding: Encoding, rules: Sequence[Rule]) -> tuple[Encoding, tuple[int, ...]]:
     """The encoding with what the rules make of its terms, and for each term the number of the rule that made it (0: the kernel's own)."""
-    chosen = [(number, rule) for number, rule in enumerate(rules, 1) if rule.substitutes]
     count = len(encoding.terms)
-    if not chosen or not any(t.is_loop for t in encoding.terms):
+    chosen = [(number, rule) for number, rule in enumerate(rules, 1) if rule.substitutes] if any(t.is_loop for t in encoding.terms) else []
+    if not chosen:
         return encoding, (0,) * count
     dag = Dag(list(encoding.terms), {term: i for i, term in enumerate(encoding.terms)})
     known = Known.of(encoding, dag)

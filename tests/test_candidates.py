@@ -5,9 +5,10 @@ from hypothesis import HealthCheck, given, settings
 
 from extract.candidates import Candidate, Candidates, candidates
 from kernel_ir import testing
-from kernel_ir.fastmath import ALL, NONE, Flag, Flags
+from kernel_ir.fastmath import ALL, NONE, Flag, Flags, flags
 from kernel_ir.nodes import Kernel
 from kernel_ir.parser import parse
+from kernel_ir.trial import Trial
 from rewrites.books import default_rules, load_book
 from rewrites.saturate import Budget
 from tests.conftest import PUBLIC, kernel
@@ -124,3 +125,15 @@ def test_drawn_kernels_keep_their_meaning(k: Kernel) -> None:
 
 def test_licences_limit_the_rules() -> None:
     assert not any(c.rules for c in candidates(kernel("saxpy"), NONE, {}, None, [r for r in default_rules() if r.needs]).candidates)
+
+
+def test_a_form_that_no_text_says_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked must be what is written."""
+    k = parse("kernel f(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 1.0 }")["f"]
+    other = parse("kernel f(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] }")["f"]
+    trial = Trial(k, flags("none"), None, 0, True, frozenset())
+    assert trial.passes(other, ()) and not trial.notes
+    monkeypatch.setattr(Kernel, "__str__", lambda self: "kernel f(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] + 0.0 }")
+    trial = Trial(k, flags("none"), None, 0, True, frozenset())
+    assert not trial.passes(other, ())
+    assert trial.notes == ["a cheaper form was dropped, as no text says it: it reads otherwise"]

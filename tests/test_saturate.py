@@ -54,6 +54,22 @@ def test_a_factor_that_reads_the_index_stays_inside() -> None:
     assert len(sums) == 2  # with c inside, and without; never without w
 
 
+@pytest.mark.parametrize(("value", "fires"), [("x[i]", True), ("c", False), ("1.0", False), ("x[i] + c", True), ("x[0]", False)])
+def test_what_varies_depends_on_an_index(value: str, fires: bool) -> None:
+    book = load_book("rule apart: abs(x) => max(x, -x) on float if varies(x)\n")
+    k = parse(f"kernel f(x: f32[N], c: f32) -> (y: f32[N]) where N >= 1 {{ y[i] = abs({value}) + x[i] }}")["f"]
+    assert bool(saturate(encode(k), book).matches) is fires
+
+
+def test_rounds_share_an_egraph() -> None:
+    """What selection makes of a round's terms, the next round begins with."""
+    k = parse("kernel f(x: f32[N]) -> (y: f32[N]) { y[i] = x[i] * 2.5 + exp(x[i]) }")["f"]
+    fused = parse("kernel f(x: f32[N]) -> (y: f32[N]) { y[i] = fma(x[i], 2.5, exp(x[i])) }")["f"]
+    program = program_of(default_rules())
+    one, two = (program.stage(frozenset(term.name for term in encode(form).terms)) for form in (k, fused))
+    assert one.commands == two.commands and one.lines != two.lines
+
+
 def test_sources_name_the_rule() -> None:
     result = saturate(encode(kernel("attention")), FACTOR)
     assert result.frozen is not None
