@@ -48,6 +48,8 @@ TILE: Final = 64
 
 
 Sizes = Mapping[str, int]
+ANYWHERE: Final[Mapping[str, tuple[str, ...]]] = {AHEAD[0]: AHEAD[1:], PAST[0]: PAST[1:]}
+"""Choices that, where a schedule names them, are made for every plan that can have them, whatever the sizes."""
 PRODUCTS: Final[Mapping[What, str]] = {"products": "apart", "operands": "loops of stored operands"}
 
 

@@ -224,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--kernels", metavar="N", type=_whole(1), default=50, help="kernels to draw (default 50)")
     fuzz.add_argument("--seconds", metavar="S", type=_real, help="stop after so long")
     fuzz.add_argument("--compile", action="store_true", help="compile each and compare the code too (slower)")
+    fuzz.add_argument("--plans", action="store_true", help="compile every plan of each, not the cheapest alone (much slower)")
     fuzz.add_argument("--target", metavar="T", default="cpu", help="cpu (default), numpy, cuda-on-cpu, …")
     _flags(fuzz)
     _seed(fuzz)

@@ -70,14 +70,15 @@ def fuzz(arguments: argparse.Namespace) -> int:
     from kernel_ir.fuzzing import fuzz_compiler
 
     err = console()
-    options = arguments.seed, arguments.fast_math, arguments.compile, arguments.target, arguments.seconds
+    options = arguments.seed, arguments.fast_math, arguments.compile, arguments.target, arguments.seconds, arguments.plans
     with working(f"drawing {arguments.kernels} kernels"):
         outcome = fuzz_compiler(arguments.kernels, *options)
     if arguments.json:
         write_json({**asdict(outcome), "seed": arguments.seed, "target": arguments.target})
     if outcome.failure is None:
         refused = f", {outcome.refused} beyond {arguments.target}" if outcome.refused else ""
-        what = f"{outcome.kernels} kernels, {outcome.changed} of them changed by the optimizer{refused}"
+        compiled = f", {outcome.plans} plans compiled" if outcome.plans else ""
+        what = f"{outcome.kernels} kernels, {outcome.changed} of them changed by the optimizer{compiled}{refused}"
         err.print(f"[green]equal[/]  {what}" + (f" (stopped by {outcome.ended})" if outcome.ended != "count" else ""), soft_wrap=True)
         return INTERRUPTED if outcome.ended == "interrupt" else 0
     err.print(f"[red]a failure[/] after {outcome.kernels} kernels: please report this one", soft_wrap=True)

@@ -176,7 +176,7 @@ class _Builder:
             self.scalars.append(name)
 
     def output(self) -> None:
-        form = self.pick((self.whole, self.whole, self.parts, self.scatter))
+        form = self.pick((self.whole, self.whole, self.parts, self.scatter, self.sweeps, self.across, self.product))
         form(self.name("y"))
 
     def whole(self, name: str) -> None:
@@ -204,6 +204,40 @@ class _Builder:
         op = self.pick(("+=", "max=", "min="))
         self.lines.append(f"{name}[{target}] {op} {self.expr(_Place(((index, 'N'),), 2))} for {index} in 0..N{condition}")
 
+    def sweeps(self, name: str) -> None:
+        """Two arrays that take turns, each a stencil of the other."""
+        rank = self.pick((1, 2, 3))
+        pair, at = (f"{name}a", f"{name}b"), [self.name("n") for _ in range(rank)]
+        self.params += [f"inout {x}: {self.base}[{', '.join(['N'] * rank)}]" for x in pair]
+        self.facts.append("N >= 3")
+        over = ", ".join(f"{i} in 1..N - 1" for i in at)
+        one, two = (f"{to}[{', '.join(at)}] = {self.neighbours(of, at)} for {over}" for of, to in (pair, pair[::-1]))
+        self.lines.append(f"repeat {self.pick(('1', '2', '5'))} {{\n    {one}\n    {two}\n  }}")
+
+    def neighbours(self, array: str, at: Sequence[str]) -> str:
+        terms: list[str] = []
+        for _ in range(self.pick((1, 2, 4))):
+            places = ", ".join(i + self.pick(("", " - 1", " + 1")) for i in at)
+            terms.append(self.pick((f"{array}[{places}]", f"{self.pick(_LITERALS[self.kind])} * {array}[{places}]")))
+        return " + ".join(terms)
+
+    def across(self, name: str) -> None:
+        """One array along its rows, another along its columns."""
+        self.params += [f"{name}a: {self.base}[N, M]", f"{name}b: {self.base}[M, N]"]
+        i, j = self.name("n"), self.name("n")
+        self.declare(name, ("N", "M"), self.base.name)
+        self.lines.append(f"{name}[{i}, {j}] = {name}a[{i}, {j}] {self.pick(_BINARY[self.kind][:3])} {name}b[{j}, {i}]")
+
+    def product(self, name: str) -> None:
+        """A product of matrices, perhaps of a transposed one, and something done with each element."""
+        turned = self.pick((False, True))
+        self.params += [f"{name}a: {self.base}[N, M]", f"{name}b: {self.base}[{'N, M' if turned else 'M, N'}]"]
+        i, j, k = (self.name("n") for _ in range(3))
+        self.declare(name, ("N", "N"), self.base.name)
+        total = f"sum({k} in 0..M: {name}a[{i}, {k}] * {name}b[{f'{j}, {k}' if turned else f'{k}, {j}'}])"
+        value = self.pick((total, f"{self.pick(_FUNCTIONS[self.kind])}({total} + {self.pick(_LITERALS[self.kind])})"))
+        self.lines.append(f"{name}[{i}, {j}] = {value}")
+
     def declare(self, name: str, shape: tuple[str, ...], stored: str) -> str:
         extents = f"[{', '.join(shape)}]" if shape else ""
         self.outputs.append(f"{name}: {stored}{extents}")
@@ -212,7 +246,8 @@ class _Builder:
     def text(self) -> str:
         facts = f" where {', '.join(dict.fromkeys(self.facts))}" if self.facts else ""
         body = "\n".join(f"  {line}" for line in self.lines)
-        return f"kernel drawn({', '.join(self.params)}) -> ({', '.join(self.outputs)}){facts} {{\n{body}\n}}\n"
+        outputs = f" -> ({', '.join(self.outputs)})" if self.outputs else ""
+        return f"kernel drawn({', '.join(self.params)}){outputs}{facts} {{\n{body}\n}}\n"
 
 
 def kernel_texts() -> "SearchStrategy[str]":
@@ -225,9 +260,12 @@ def kernel_texts() -> "SearchStrategy[str]":
 
         builder = _Builder(pick, DTYPES[pick(("f32", "f64", "i32", "i64"))])
         builder.signature()
-        for _ in range(pick((0, 1, 2))):
-            builder.temporary()
-        for _ in range(pick((1, 2))):
+        # A choice before each one, not of how many there are: Hypothesis shrinks by leaving out what lies between two choices.
+        for _ in range(2):
+            if pick((False, True)):
+                builder.temporary()
+        builder.output()
+        if pick((False, True)):
             builder.output()
         return builder.text()
 
@@ -235,8 +273,8 @@ def kernel_texts() -> "SearchStrategy[str]":
 
 
 def kernels() -> "SearchStrategy[Kernel]":
-    """A Hypothesis strategy for whole well-typed kernels: elementwise code, stencils, reductions, dependent ranges, folds,
-    accumulations, temporaries, several outputs, storage types and facts."""
+    """A Hypothesis strategy for whole well-typed kernels: elementwise code, stencils, repeated sweeps, reductions, products of matrices,
+    reads across rows, dependent ranges, folds, accumulations, temporaries, several outputs, storage types and facts."""
     from kernel_ir.parser import parse
 
     return kernel_texts().map(lambda text: parse(text, "<drawn>")["drawn"])

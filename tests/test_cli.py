@@ -10,8 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis.strategies import just
 
+from backends.cpu_source import cpu_source
+from backends.target import target
 from kernel_ir.cli import main
+from kernel_ir.fuzzing import every_plan
+from kernel_ir.parser import parse
 from tests.conftest import KERNELS, interruptible
 
 SCALE = "kernel scale(a: f32, x: f32[N]) -> (y: f32[N]) {\n  y[i] = a * x[i]\n}\n"
@@ -237,7 +242,7 @@ def test_output_may_be_the_input_and_keeps_its_mode(scale):
 def test_fuzz_reports_its_counts(capsys):
     assert run("fuzz", "--kernels", 3, "--seed", 5, "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["kernels"], report["ended"], report["failure"]) == (3, "count", None)
+    assert (report["kernels"], report["plans"], report["ended"], report["failure"]) == (3, 0, "count", None)
     assert run("fuzz", "--kernels", 100000, "--seconds", 0, "--json") == 0
     assert json.loads(capsys.readouterr().out)["ended"] == "seconds"
 
@@ -289,3 +294,22 @@ def test_a_typo_on_the_command_line_is_named_with_what_was_meant(capsys, words, 
     assert main(words) == 2
     said = capsys.readouterr().err
     assert says in said and f"help: {help}" in said
+
+
+def test_fuzz_compiles_every_plan(capsys):
+    assert run("fuzz", "--kernels", 1, "--plans", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["plans"] > report["kernels"] == 1 and report["failure"] is None
+    k = parse("kernel f(x: f32[R, C]) -> (y: f32[R, C]) { y[r, c] = exp(x[r, c] - max(k: x[r, k])) }")["f"]
+    made = [dict(plan.schedule) for plan in every_plan(k, target("cpu"), frozenset())]
+    assert {"reads", "stores"} <= {key for schedule in made for key in schedule}
+
+
+def test_fuzz_reports_a_plan_that_differs(monkeypatch, capsys):
+    """The failure names the kernel and the schedule of the plan that computes something else."""
+    twice = parse("kernel twice(x: f32[N]) -> (y: f32[N]) { y[i] = 2.0 * x[i] }")["twice"]
+    monkeypatch.setattr("kernel_ir.testing.kernels", lambda: just(twice))
+    monkeypatch.setattr("backends.cpu_source.cpu_source", lambda plan: cpu_source(plan).replace("float32(2.0)", "float32(3.0)"))
+    assert run("fuzz", "--kernels", 1, "--plans", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert "schedule twice on cpu {" in report["failure"] and "second 3.0" in report["failure"] and report["ended"] == "failure"
