@@ -20,9 +20,9 @@ RESERVED: Final = frozenset({
     *keyword.kwlist, *dir(builtins), *DEFINED, "np", "math", "ir", "cgutils", "intrinsic", "njit", "prange", "types",
     "get_num_threads", "namedtuple", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "models", "register_model", "CACHE", "FAST", "KEPT", "LOCK", "Lock", "fresh", "getrefcount", "launch", "part", "parts", "first", "last",
-    "at", "low", "high", "begin", "end", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked",
+    "at", "low", "high", "begin", "end", "lead", "sweep", "sweeps", "some", "most", "packed", "unpacked", "cache", "normalize_signature",
 })  # fmt: skip
-SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges", "_fixed")
+SUFFIXES: Final = ("_part", "_parts", "_own", "_given", "_steps", "_flat", "_rows", "_edges", "_fixed", "_code", "_types")
 """Ends of the names that the module makes of others."""
 IN_TILES: Final = re.compile(r"(acc|at|mask|term)\d+(_\d+)?|whole")
 """Names that the statements of a tile make."""

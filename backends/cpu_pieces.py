@@ -126,6 +126,12 @@ def storage_name(dtype: DType) -> str:
     return "uint16" if dtype.name in ("f16", "bf16") else numpy_name(dtype)
 
 
+def array_kind(dtype: DType, rank: int) -> str:
+    """The numba type of an array in memory order, as text."""
+    name = "boolean" if dtype is BOOL else storage_name(dtype)
+    return f"{name}[{', '.join([*[':'] * (max(1, rank) - 1), '::1'])}]"
+
+
 def product_text(node: Matmul) -> str:
     def operand(name: str, turned: bool, rank: int) -> str:
         return f"{name}.swapaxes(-1, -2)" if turned else name

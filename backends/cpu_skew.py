@@ -25,14 +25,18 @@ WORTH: Final = 12
 """Rows of a pass, at least, for each row that is done afterwards in the last of its sweeps: then few threads wait long for others."""
 
 
-def skewed_text(both: Sweeps, taken: tuple[Sequence[str], Sequence[str]], rows: str, work: str, serial_below: int, at_once: int) -> str:
+def skewed_text(
+    both: Sweeps, taken: tuple[Sequence[str], Sequence[str]], codes: Sequence[str], rows: str, work: str, serial_below: int, at_once: int
+) -> str:
     """The functions `<first>_<second>` (which takes the number of sweeps, an even one), `…_part` and `…_edges`.
 
-    `taken`: the names that the rows of each take; `rows`: the number of rows, `work`: of points; `at_once`: rows that a call should have.
+    `taken`: the names that the rows of each take; `codes`: those of where their machine code is; `rows`: the number of rows, `work`: of
+    points; `at_once`: rows that a call should have.
     """
     name, reach = f"{both.first.name}_{both.second.name}", both.reach
-    every = list(dict.fromkeys(x for names in taken for x in names))
-    one, two = (", ".join(["", *names]) for names in taken)
+    every = list(dict.fromkeys([*codes, *(x for names in taken for x in names)]))
+    launches = zip((both.first, both.second), codes, taken, strict=True)
+    one, two = (f"run_code({code}, {launch.name}_rows_types, ({{}}, {', '.join(names)}))" for launch, code, names in launches)
     arrays = ", ".join(every)
     theirs = ", ".join(["int64(part)", "parts", "some", *every])
     held = " + ".join(f"{array}.nbytes" for array in sorted(both.written))
@@ -49,9 +53,9 @@ def {name}_part(part, parts, sweeps, {arrays}):
             if begin >= end:
                 continue
             if sweep % 2 == 0:
-                {both.first.name}_rows(begin, end{one})
+                {one.format("begin, end")}
             else:
-                {both.second.name}_rows(begin, end{two})
+                {two.format("begin, end")}
 
 
 @njit(error_model="numpy", cache=CACHE)
@@ -60,9 +64,9 @@ def {name}_edges(part, parts, sweeps, {arrays}):
     last = (part + 1) * ({rows}) // parts
     for sweep in range(1, sweeps):
         if sweep % 2 == 0:
-            {both.first.name}_rows(last - {reach} * sweep, last + {reach} * sweep{one})
+            {one.format(f"last - {reach} * sweep, last + {reach} * sweep")}
         else:
-            {both.second.name}_rows(last - {reach} * sweep, last + {reach} * sweep{two})
+            {two.format(f"last - {reach} * sweep, last + {reach} * sweep")}
 
 
 @njit(parallel=True, error_model="numpy", cache=CACHE)

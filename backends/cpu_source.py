@@ -5,17 +5,18 @@ them all on arrays that exist; the function named as the kernel allocates the ou
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from backends.cpu_body import Body, Printer
 from backends.cpu_entry import FRESH, entry_text
-from backends.cpu_expr import Expressions, constant
+from backends.cpu_expr import Expressions, constant, numba_type
 from backends.cpu_names import usable
 from backends.cpu_patch import fits, patch_lines
 from backends.cpu_pieces import (
     alloc_text,
+    array_kind,
     computes,
     extent_text,
     held,
@@ -78,6 +79,8 @@ class _Module:
         self.flags = frozenset(f for f in LLVM_FLAGS if f in plan.fast_math)
         self.used: set[str] = {"restrict"}
         self.functions: list[str] = []
+        self.codes: dict[str, str] = {}
+        """The functions that are called where their machine code is, and the types that they take."""
 
     def text(self) -> str:
         names: dict[str, None] = {}
@@ -179,6 +182,8 @@ class _Module:
                 printer.line(f"{b.name} = fresh(({shape}{',' if len(b.order) <= 1 else ''}), np.{numpy_name(b.dtype)})")
         if any("parts" in call for call in calls):
             printer.line("parts = get_num_threads()")
+        for function in self.codes:
+            printer.line(f"{function}_code = code_of({function}, {function}_types)")
         for call in calls:
             printer.line(call)
         return f"def launch({', '.join(parameters)}):\n" + "\n".join(printer.lines) + "\n"
@@ -198,9 +203,11 @@ class _Module:
         names = [self._arguments(launch, {}) for launch in launches]
         once = [self._rows(launch, loop, taken) for launch, loop, taken in zip(launches, both.loops, names, strict=True)]
         work = work_text(both.first.body, e, self.buffers)
-        self.functions.append(skewed_text(both, (names[0], names[1]), extent_text(both.loops[0], e), work, SERIAL_BELOW, max(once)))
+        codes = [f"{launch.name}_rows_code" for launch in launches]
+        text = skewed_text(both, (names[0], names[1]), codes, extent_text(both.loops[0], e), work, SERIAL_BELOW, max(once))
+        self.functions.append(text)
         self.used |= e.used
-        return list(dict.fromkeys(name for taken in names for name in taken))
+        return list(dict.fromkeys([*codes, *(name for taken in names for name in taken)]))
 
     def _rows(self, launch: Launch, loop: Loop, names: list[str]) -> int:
         """Adds the function that runs some rows of a launch; returns how many of them are done at once."""
@@ -229,6 +236,7 @@ class _Module:
         flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in e.flat]
         head = f'@njit(error_model="numpy", fastmath=FAST, cache=CACHE)\ndef {launch.name}_rows({", ".join(["low", "high", *names])}):\n'
         self.functions.append(head + "\n".join([*flat, *printer.lines]) + "\n")
+        self._coded(f"{launch.name}_rows", ["int64", "int64", *(self._kind(name, {}) for name in names)])
         return ROWS if launch.patch or together is not None else 1
 
     def _patches(self, launch: Launch, e: Expressions, printer: Printer, low: str, high: str) -> None:
@@ -282,8 +290,13 @@ class _Module:
         flat = [f"    {name}_flat = {name}.reshape({name}.size)" for name in expressions.flat]
         self.functions.append(text + "\n".join([*flat, *printer.lines]) + "\n")
         if parallel:
+            kinds = [self._kind(name, local, name in private) for name in (*names, *local)]
+            self._coded(f"{launch.name}_part", ["int64", "int64", *kinds])
+            if local:
+                self._own(launch, names, kinds[: len(names)], list(local.values()))
             self._shares(launch, parallel, names, private, list(local.values()))
-            return ["parts", *names]
+            codes = [f"{launch.name}_part_code", *([f"{launch.name}_own_code"] if local else [])]
+            return ["parts", *codes, *names]
         self._alone(launch, names, list(local.values()))
         return names
 
@@ -327,6 +340,18 @@ class _Module:
         Body(e, printer, self.flags, private).nodes(body)
         printer.depth -= 1
 
+    def _own(self, launch: Launch, names: list[str], kinds: list[str], local: list[Buffer]) -> None:
+        """Adds the function that runs one thread's share with scratch of its own."""
+        e = Expressions(self.buffers, self.flags)
+        taken = ["part", "parts", f"{launch.name}_part_code", *names]
+        lines = [alloc_text(b, e) for b in local]
+        given = ", ".join(["part", "parts", *names, *(b.name for b in local)])
+        lines.append(f"run_code({launch.name}_part_code, {launch.name}_part_types, ({given}))")
+        self.used |= e.used
+        head = f'@njit(error_model="numpy", cache=CACHE)\ndef {launch.name}_own({", ".join(taken)}):\n'
+        self.functions.append(head + "\n".join(f"    {line}" for line in lines) + "\n")
+        self._coded(f"{launch.name}_own", ["int64", "int64", "int64", *kinds])
+
     def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: dict[str, int], local: list[Buffer]) -> None:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
@@ -346,23 +371,37 @@ class _Module:
             shape = ", ".join([f"{count} * parts" if count > 1 else "parts", slowest, *faster])
             printer.line(f"{name}_parts = np.full(({shape}), {fill}, np.{numpy_name(held(buffer.dtype))})")
             own[own.index(name)] = f"{name}_parts"
-        own += [b.name for b in local]
+        shares = f"{launch.name}_own" if local else f"{launch.name}_part"
+        codes = [f"{launch.name}_part_code"] if local else []
+        run = f"run_code({shares}_code, {shares}_types, ({{}}))"
         printer.line("if parts == 1:")
-        for b in local:
-            printer.line("    " + alloc_text(b, e))
-        printer.line(f"    {launch.name}_part({', '.join(['int64(0)', 'int64(1)', *own])})")
+        printer.line("    " + run.format(", ".join(["int64(0)", "int64(1)", *codes, *own])))
         printer.line("else:")
         printer.line("    for part in prange(parts):")
-        for b in local:
-            printer.line("        " + alloc_text(b, e).replace(b.name, f"{b.name}_own", 1))
-        theirs = own[: len(own) - len(local)] + [f"{b.name}_own" for b in local]
-        printer.line(f"        {launch.name}_part({', '.join(['int64(part)', 'parts', *theirs])})")
+        printer.line("        " + run.format(", ".join(["int64(part)", "parts", *codes, *own])))
         for name, count in private.items():
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             self._join(name, str(kind), count, e, printer)
         self.used |= e.used
-        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(["parts", *names])}):\n'
+        taken = ", ".join(["parts", *codes, f"{shares}_code", *names])
+        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({taken}):\n'
         self.functions.append(text + "\n".join(printer.lines) + "\n")
+
+    def _coded(self, function: str, kinds: list[str]) -> None:
+        """Adds the types of a function that is called where its machine code is: numba would compile it again inside of each caller."""
+        self.codes[function] = f'{function}_types = "void({", ".join(kinds)})"\n'
+        self.functions.append(self.codes[function])
+        self.used.add("run_code")
+
+    def _kind(self, name: str, local: Mapping[str, Buffer], private: bool = False) -> str:
+        """The numba type of an argument of a launch; `private`: of the threads' own copies of an array."""
+        scalars = {p.name: p.type.dtype for p in self.kernel.params if p.type.rank == 0 and not p.inout}
+        if name in scalars:
+            return numba_type(held(scalars[name])).replace("bool", "boolean")
+        buffer = local.get(name) or self.buffers.get(name)
+        if buffer is None:
+            return "int64"  # a size, or a loop's index
+        return array_kind(held(buffer.dtype) if private else buffer.dtype, max(1, len(buffer.order)) + private)
 
     def _join(self, name: str, kind: str, count: int, e: Expressions, printer: Printer) -> None:
         """Adds the threads' private copies to the target, element by element."""
@@ -440,6 +479,8 @@ def _imports(body: str) -> str:
         if f"{n}(" in body or (n == "types" and "types." in body)
     ]  # fmt: skip
     lines = ["import math"] if "math." in body else []
+    if "@cache" in body:
+        lines.append("from functools import cache")
     if "namedtuple(" in body:
         lines.append("from collections import namedtuple")
     if "getrefcount(" in body:
@@ -450,6 +491,8 @@ def _imports(body: str) -> str:
     lines.append(f"from numba import {', '.join(names)}")
     if "cgutils." in body:
         lines.append("from numba.core import cgutils")
+    if "normalize_signature(" in body:
+        lines.append("from numba.core.sigutils import normalize_signature")
     if "@intrinsic" in body:
         lines.append(f"from numba.extending import intrinsic{', models, register_model' if '@register_model' in body else ''}")
     return "\n".join(lines).strip("\n") + "\n"

@@ -332,6 +332,25 @@ HELPERS: Final[dict[str, Helper]] = (
             "        return context.get_dummy_value()\n\n"
             "    return types.void(), generate\n"
         ),
+        "run_code": Helper(
+            "@cache\ndef code_of(function, kinds):\n"
+            '    """Where a function\'s machine code for these types begins: who calls it there is not compiled with a copy of it."""\n'
+            "    function.compile(kinds)\n"
+            "    made = function.overloads[normalize_signature(kinds)[0]]\n"
+            "    return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)\n\n\n"
+            "@intrinsic(prefer_literal=True)\ndef run_code(context, code, kinds, arguments):\n"
+            '    """Calls machine code with arguments of just the types that it was made for."""\n'
+            "    made = normalize_signature(kinds.literal_value)[0]\n"
+            "    plain = lambda kind: kind.copy(readonly=False) if isinstance(kind, types.Array) else kind\n"
+            "    if tuple(map(plain, arguments)) != made:\n"
+            '        raise TypeError(f"code for {made} got {tuple(arguments)}")\n\n'
+            "    def generate(context, builder, signature, args):\n"
+            "        result = context.call_conv.get_function_type(types.none, made)\n"
+            "        values = cgutils.unpack_tuple(builder, args[2])\n"
+            "        context.call_conv.call_function(builder, builder.inttoptr(args[0], result.as_pointer()), types.none, made, values)\n"
+            "        return context.get_dummy_value()\n\n"
+            "    return types.void(code, kinds, arguments), generate\n"
+        ),
         "aligned": Helper(
             '@njit(error_model="numpy")\ndef aligned(size, dtype):\n    """Scratch that begins with a cache line."""\n'
             "    step = np.empty(1, dtype).itemsize\n    scratch = np.empty(size + 64 // step, dtype)\n"

@@ -103,8 +103,8 @@ def nest_of(launch: Launch, buffers: Mapping[str, Buffer]) -> Nest | None:
             case _:
                 return None
     written = {s.buffer for s in stores}
-    if not stores or len(written) < len(stores) or len({s.value.dtype for s in stores}) > 1:
-        return None
+    if not stores or len(written) < len(stores) or {s.value.dtype for s in stores} not in ({F32}, {F64}):
+        return None  # vectors of the backend's own hold one type of float
     nest = Nest(tuple(loops[:-1]), loops[-1], tuple(stores))
     each = all(_one_each(s, indices, buffers) and _laned(s.value, nest, indices, buffers, written) for s in stores)
     return nest if each else None

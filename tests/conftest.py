@@ -3,7 +3,10 @@
 import os
 import signal
 import tempfile
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,14 @@ SHARED = ROOT.parent / "shared"
 os.environ["KIR_CONFIG_DIR"] = str(Path(tempfile.gettempdir()) / f"kir-tests-config-{os.getuid()}-{os.getppid()}")
 # Compiled code of the suite goes to its own cache: a test must not pass because of an older build's code.
 os.environ.setdefault("KIR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"kir-tests-{os.getuid()}-{os.getppid()}"))
+
+
+def sweeps_of(module: Any) -> Callable[..., None]:
+    """The function of an emitted module that does several sweeps in a pass, given the machine code of its rows."""
+    passes = next(getattr(module, name) for name in dir(module) if f"{name}_edges" in dir(module))
+    functions = [name.removesuffix("_code") for name in signature(passes.py_func).parameters if name.endswith("_code")]
+    codes = [module.code_of(getattr(module, f), getattr(module, f"{f}_types")) for f in functions]
+    return lambda parts, sweeps, *arguments: passes(parts, sweeps, *codes, *arguments)
 
 
 def public_kernels() -> dict[str, tuple[Path, str]]:

@@ -16,6 +16,7 @@ from extract.schedule_cpu import plans
 from kernel_ir.compiled import compiled
 from kernel_ir.plan import Plan
 from kernel_ir.testing import quick_check
+from tests.conftest import sweeps_of
 from tests.test_sweeps import IN_PLACE
 
 WIDE = load_machine("avx512")
@@ -35,6 +36,7 @@ FAR = """kernel k(x: f64[H, W]) -> (y: f64[H - 3, W - 40]) where H >= 3, W >= 40
 BORDER = "kernel k(x: f32[H, W]) -> (y: f32[H, W]) { y[i, j] = x[i, j-1 else 0.0] + x[i+1, j else 1.0] }"
 FEW = "kernel k(x: f32[H, W]) -> (y: f32[H - 1, W]) where H >= 1 { y[i, j] = x[i, j] - x[i + 1, j] }"
 POINTS = "kernel k(x: f32[H, W]) -> (y: f32[H, W]) { y[i, j] = x[i, j] * 2.0 + 1.0 }"
+INTEGERS = "kernel k(x: i32[H, W]) -> (y: i32[H - 2, W]) where H >= 2 { y[i, j] = x[i, j] + x[i + 1, j] + x[i + 2, j] }"
 FUNCTION = "kernel k(x: f32[H, W]) -> (y: f32[H - 1, W]) where H >= 1 { y[i, j] = exp(x[i, j]) - x[i + 1, j] }"
 
 pytestmark = pytest.mark.usefixtures("kept_code")
@@ -61,7 +63,7 @@ def test_a_repeat_of_patches() -> None:
     _, patches = both(CUBE)
     assert patches is not None
     module: Any = load(cpu_source(patches), "k").module
-    passes = next(getattr(module, name) for name in dir(module) if f"{name}_edges" in dir(module))
+    passes = sweeps_of(module)
     rng = np.random.default_rng(0)
     for shape in ((3, 3, 3), (4, 3, 9), (5, 5, 10), (6, 4, 12), (9, 7, 19), (34, 6, 27), (67, 12, 35)):
         for parts in (1, 2, 3, 5):
@@ -95,9 +97,11 @@ def test_patches_against_the_interpreter(flags: tuple[str, ...]) -> None:
     quick_check(kir.parse(BOX)["k"], compiled(patches, target("cpu")), fast_math=flags, examples=8)
 
 
-@pytest.mark.parametrize("text", [IN_PLACE, BORDER, FEW, POINTS, FUNCTION], ids=["in place", "border", "few", "points", "function"])
+@pytest.mark.parametrize(
+    "text", [IN_PLACE, BORDER, FEW, POINTS, FUNCTION, INTEGERS], ids=["in place", "border", "few", "points", "function", "integers"]
+)
 def test_no_patches(text: str) -> None:
-    """What reads what it writes cannot be done twice; guarded loads, functions and points alone have nothing to gain."""
+    """What reads what it writes cannot be done twice; guarded loads, functions, points alone gain nothing; vectors hold floats."""
     assert both(text)[1] is None
 
 

@@ -9,6 +9,7 @@ import kernel_ir as kir
 from backends.cpu_source import cpu_source
 from backends.load import load
 from extract.schedule_cpu import plans
+from tests.conftest import sweeps_of
 
 FAR = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where N >= 5 {
   repeat steps {
@@ -60,7 +61,7 @@ def cube(a: Any, b: Any) -> None:
 def test_any_number_of_rows_threads_and_sweeps(text: str, step: Any) -> None:
     source = cpu_source(plans(kir.parse(text)["k"])[0])
     module: Any = load(source, "k").module
-    passes = next(getattr(module, name) for name in dir(module) if f"{name}_edges" in dir(module))
+    passes = sweeps_of(module)
     rng = np.random.default_rng(0)
     assert "for i in range(whole," in source  # several rows at once
     for rows in (5, 12, 67) if text is CUBE else (5, 6, 7, 12, 23, 67, 131, 300):
