@@ -1,4 +1,5 @@
-"""Times what a user waits for: importing, parsing, optimizing each kernel (first and again; the search alone), a bound call.
+"""Times what a user waits for: importing, parsing, optimizing each kernel (first and again; the search alone), the first call of its
+code, which LLVM compiles then unless a cache has it, a bound call.
 
 python benchmarks/latency.py [--json OUT]
 
@@ -12,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,11 +32,15 @@ from extract.candidates import candidates
 from extract.machine import load_machine
 from kernel_ir.binding import binding
 from kernel_ir.fastmath import flags
+from kernel_ir.inputs import sample_inputs
 from kernel_ir.optimizer import DEFAULT_EXTENT
 from rewrites.books import rules_of
 
 KERNELS = Path(__file__).resolve().parent.parent / "examples" / "kernels"
 SETS = {"no flags": "none", "flags": FLAGS}
+CACHE = "KIR_CACHE_DIR"
+SMALL = 16
+"""Extents of the first call: its arithmetic is nothing beside the compiler's."""
 PROCESSES = (("elementwise.kir", "saxpy", "none"), ("rows.kir", "softmax", "none"), ("rows.kir", "softmax", "all"))
 
 
@@ -50,6 +56,20 @@ def searched(kernel: kir.Kernel, fast_math: str) -> float:
     sizes = dict.fromkeys(kernel.sizes, DEFAULT_EXTENT)
     machine, rules = load_machine(target_named("cpu").machine), rules_of(None)
     return spent(lambda: candidates(kernel, flags(fast_math), sizes, machine, rules))
+
+
+def first_call(kernel: kir.Kernel, fast_math: str) -> float:
+    """CPU seconds from the optimized kernel to its first results: its code is emitted and compiled, and no cache has it."""
+    result = kir.optimize(kernel, target="cpu", fast_math=fast_math, check=False)
+    arguments = sample_inputs(kernel, 0, dict.fromkeys(kernel.sizes, SMALL))
+    usual = os.environ.get(CACHE)
+    with tempfile.TemporaryDirectory() as fresh:
+        os.environ[CACHE] = fresh
+        try:
+            return spent(lambda: result.compile(check=False)(**arguments))
+        finally:
+            del os.environ[CACHE]
+            os.environ.update({} if usual is None else {CACHE: usual})
 
 
 def import_seconds() -> float:
@@ -93,6 +113,7 @@ def main() -> None:
                     spent(lambda k=kernel, f=fast_math: kir.optimize(k, target="cpu", fast_math=f)) for _ in range(3)
                 )
                 row[f"{title}, search"] = statistics.median(searched(kernel, fast_math) for _ in range(3))
+            row["flags, first call"] = first_call(kernel, FLAGS)
             rows.append(row)
     columns = [key for key in rows[0] if key != "kernel"]
     medians = {key: statistics.median(row[key] for row in rows) for key in columns}
