@@ -8,7 +8,6 @@ from backends.cpu_expr import Expressions, numba_type
 from extract.fuse import expressions_of, walk
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
 from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
-from kernel_ir.ops import OPS, SLOW
 from kernel_ir.plan import (
     Buffer,
     Launch,
@@ -79,12 +78,6 @@ def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) 
     return " * ".join(factors)
 
 
-def computes(launch: Launch) -> bool:
-    """Whether a launch has work that gains from wide vectors; plain loads and stores of stencils do not: more of them cross lines."""
-    values = (x for node in walk(launch.body) for top in expressions_of(node) for x in subtrees(top))
-    return any(isinstance(x, Call) and x.dtype.is_float and OPS[x.op].unit in SLOW for x in values)
-
-
 def overlaps(launch: Launch) -> bool:
     """Whether an innermost loop reads vectors of one row that overlap: at `x[i - 1]` and at `x[i + 1]`, say."""
     for loop in walk(launch.body):
@@ -138,3 +131,8 @@ def product_text(node: Matmul) -> str:
 
     a, b = (operand(x[0], x[2], len(x[1])) for x in (node.a, node.b))
     return f"np.matmul({a}, {b}, out={node.out[0]})"
+
+
+def offset(e: Expr, text: str) -> str:
+    """`e`, the start of a range, as a term to add."""
+    return "" if e == const(0, I64) else f" + {text}"

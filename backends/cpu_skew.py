@@ -13,16 +13,8 @@ Two arrays take turns, so each keeps the values of its last sweep: both the last
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from backends.cpu_sweeps import Sweeps
-
-MOST: Final = 8
-"""Sweeps of a pass, at most."""
-CACHED: Final = 512 << 10
-"""Bytes of rows that stay in a thread's second-level cache beside all else."""
-WORTH: Final = 12
-"""Rows of a pass, at least, for each row that is done afterwards in the last of its sweeps: then few threads wait long for others."""
+from extract.sweeps import CACHED, MOST, WORTH, Sweeps
 
 
 def skewed_text(

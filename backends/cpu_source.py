@@ -17,25 +17,24 @@ from backends.cpu_patch import fits, patch_lines
 from backends.cpu_pieces import (
     alloc_text,
     array_kind,
-    computes,
     extent_text,
     held,
     numpy_name,
+    offset,
     overlaps,
     product_text,
     stored_text,
     work_text,
 )
 from backends.cpu_skew import skewed_text
-from backends.cpu_sweeps import Sweeps, offset, sweeps
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
 from extract.fuse import expressions_of, walk
 from extract.launches import SERIAL_BELOW, peeled, product_of
-from extract.names import Names
 from extract.patch import nest_of
 from extract.reductions import over_nothing
-from extract.rows import ROWS, neighbouring_rows
+from extract.rows import ROWS
+from extract.sweeps import Sweeps, computes, rows_at_once, sweeps, swept
 from kernel_ir.dtypes import I64
 from kernel_ir.layout import packed, unpacked
 from kernel_ir.nodes import Expr, IndexRef, Load, ParamRef, SizeRef, const
@@ -44,7 +43,6 @@ from kernel_ir.plan import (
     Buffer,
     FoldLoop,
     Launch,
-    Let,
     Loop,
     Node,
     Plan,
@@ -144,8 +142,8 @@ class _Module:
     def _repeat(self, step: RepeatLaunch, names: dict[str, None]) -> list[str]:
         inside: dict[str, None] = {}
         printer = Expressions(self.buffers, self.flags)
-        both = sweeps(*step.body, self.buffers) if len(step.body) == 2 else None
-        if both is not None and step.index not in {*self._arguments(both.first, {}), *self._arguments(both.second, {})}:
+        both = swept(step.body, self.buffers, step.index)
+        if both is not None:
             return [self._swept(both, f"2 * {printer.inner(step.steps)}", names)]
         calls = self._steps(step.body, inside, False)
         index = step.index or "_"
@@ -214,8 +212,7 @@ class _Module:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         printer.line("restrict()")
-        taken = {*self.buffers, *names, *(n.name for n in walk(loop.body) if isinstance(n, Let)), "whole"}
-        together = None if computes(launch) else neighbouring_rows(loop.body, loop.index, Names(taken))
+        together = rows_at_once(launch, loop, {*self.buffers, *names, "whole"})
         start = offset(loop.lo, e.inner(loop.lo))
         body = Body(e, printer, self.flags, {})
         if launch.patch:

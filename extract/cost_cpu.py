@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 
-from extract.cpu_traffic import Traffic, traffic
+from extract.cpu_traffic import Traffic, in_one_pass, traffic
 from extract.cpu_work import Work
 from extract.cycles import Cost
 from extract.fixed import that_runs
@@ -12,6 +12,7 @@ from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.machine import Machine
 from extract.patch import shared_loads
 from extract.sizes import extent_of, number
+from extract.sweeps import Sweeps, in_a_pass, shared_by_rows
 from kernel_ir.ops import Unit
 from kernel_ir.plan import Alloc, Buffer, FoldLoop, Launch, Loop, Matmul, Plan, RepeatLaunch, Step, Stream, Tile
 
@@ -27,6 +28,30 @@ HIDDEN = 0.8
 
 def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
     """The cost of one launch, at these sizes."""
+    return _launch(launch, plan, machine, sizes, 1, 1.0)
+
+
+def swept_cost(both: Sweeps, rounds: int, plan: Plan, machine: Machine, sizes: Mapping[str, int]) -> Cost:
+    """The cost of two sweeps, done `rounds` times: several in one pass over memory, and what is left between threads after it."""
+    buffers = {b.name: b for b in plan.buffers}
+    rows = max(0, number(both.loops[0].hi, sizes) - number(both.loops[0].lo, sizes))
+    held = sum(_bytes(buffers[name], sizes) for name in both.written)
+    parts = max(1, min(machine.units, rows // (4 * both.reach))) if _threaded(both.first.body, sizes) else 1
+    sweeps = max(1, min(in_a_pass(both, rows, held, parts), 2 * rounds))
+    each = Cost(0.0)
+    for launch, loop in zip((both.first, both.second), both.loops, strict=True):
+        each = each.plus(_launch(launch, plan, machine, sizes, sweeps, shared_by_rows(launch, loop)))
+    work, edge = max(1, rows * sweeps), sweeps * (sweeps - 1) * both.reach
+    waits = max(1.0, 1.0 - (parts - 1) * edge / work + parts * edge / work) if parts > 1 else 1.0
+    return each.times(rounds * waits)
+
+
+def _bytes(buffer: Buffer, sizes: Mapping[str, int]) -> float:
+    return buffer.dtype.itemsize * prod(float(max(0, number(extent, sizes))) for extent in buffer.shape)
+
+
+def _launch(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str, int], sweeps: int, shared: float) -> Cost:
+    """The cost of a launch of which so many follow each other in one pass; `shared`: the share of its loads that rows leave each other."""
     launch = that_runs(launch, sizes)
     buffers = {b.name: b for b in plan.buffers}
     product = product_of(launch)
@@ -35,7 +60,7 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     buffers |= {n.buffer.name: n.buffer for n in launch.body if isinstance(n, Alloc)}
     loops, _ = peeled(launch.body)
     extents = [max(0, number(loop.hi, sizes) - number(loop.lo, sizes)) for loop in loops]
-    kept = shared_loads(launch, buffers)
+    kept = shared_loads(launch, buffers) * shared
     work = Work(machine, dict(sizes), buffers, launch.body, flat=len(loops) > 1, contract="contract" in plan.fast_math, kept=kept)
     parallel = _threaded(launch.body, sizes)
     turns = prod(extents)
@@ -46,6 +71,8 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     cycles, near, memory, draining = 0.0, 0.0, 0.0, 0.0
     for loop in work.core.keys() | moved.keys():
         levels = moved.get(loop, [Traffic()] * len(machine.levels))
+        if sweeps > 1:
+            levels = moved[loop] = in_one_pass(levels, sweeps)
         caches = sum(level.cycles(t.read, t.written) for level, t in zip(machine.levels[:-1], levels[:-1], strict=True)) / cores
         far = levels[-1]
         last, drained = (
@@ -60,7 +87,7 @@ def launch_cost(launch: Launch, plan: Plan, machine: Machine, sizes: Mapping[str
     cycles = max(cycles + (1.0 - HIDDEN) * draining, memory)
     access = sum(work.units.get(name, 0.0) for name in ("load", "store")) / cores
     compute = sum(work.units.values()) / cores - access
-    overhead = machine.launch_cycles if parallel else 0.0
+    overhead = machine.launch_cycles / sweeps if parallel else 0.0
     parts = {"arithmetic": compute, "loads and stores": access, "caches": near, "memory": memory}
     delivered = {
         level.name: sum(levels[n].read + levels[n].written + levels[n].past for levels in moved.values())

@@ -96,6 +96,15 @@ def traffic(
     return found
 
 
+def in_one_pass(levels: Sequence[Traffic], sweeps: int) -> list[Traffic]:
+    """The traffic of a sweep of which so many do a piece before the next one's turn: the second level holds the piece meanwhile."""
+    near, second, *far = levels
+    for t in far:
+        again = 1.0 - 1.0 / sweeps
+        second = second.plus(t.read * again, t.written * again)
+    return [near, second, *(Traffic(t.read / sweeps, t.written / sweeps, t.past) for t in far)]
+
+
 def _first_touch(
     kept: Sequence[tuple[tuple[Plane, bool, tuple[str, ...], tuple[Stride, ...]], Access]],
     prints: Sequence[list[float]],

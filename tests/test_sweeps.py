@@ -1,5 +1,6 @@
 """Several sweeps in one pass over memory: any number of rows, threads and sweeps gives what one sweep after another gives, bit for bit."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 import kernel_ir as kir
 from backends.cpu_source import cpu_source
 from backends.load import load
+from extract.cost import cost
+from extract.machine import load_machine
 from extract.schedule_cpu import plans
+from extract.sweeps import in_a_pass, swept
+from kernel_ir.plan import RepeatLaunch
 from tests.conftest import sweeps_of
 
 FAR = """kernel k(inout a: f64[N, M], inout b: f64[N, M], steps: i64) where N >= 5 {
@@ -83,3 +88,33 @@ def test_other_repeats_do_one_sweep_after_another(text: str) -> None:
     source = cpu_source(plans(kir.parse(text)["k"])[0])
     assert ("_edges(" in source) == (text is COUNTED)
     assert "for t in range(" in source or text is ONE_ROW
+
+
+PASSES = [(70, 70, 1), (70, 70, 2), (700, 700, 2), (4000, 4000, 8), (9, 10, 4), (300, 9000, 16)]
+
+
+@pytest.mark.parametrize(("rows", "columns", "parts"), PASSES)
+def test_the_model_counts_the_sweeps_of_a_pass_as_the_code_does(rows: int, columns: int, parts: int) -> None:
+    plan = plans(kir.parse(FAR)["k"])[0]
+    (repeat,) = plan.steps
+    assert isinstance(repeat, RepeatLaunch)
+    both = swept(repeat.body, {b.name: b for b in plan.buffers}, repeat.index)
+    assert both is not None
+    lines = cpu_source(plan).splitlines()
+    first, last = (next(n for n, line in enumerate(lines) if line.startswith(start)) for start in ("    most = min(", "    most = max("))
+    a = np.empty((rows, columns))
+    names: dict[str, Any] = {"N": rows, "M": columns, "parts": parts, "a": a, "b": a}
+    exec("\n".join(line.removeprefix("    ") for line in lines[first : last + 1]), names)
+    inner = rows - 4
+    assert in_a_pass(both, inner, 2 * a.nbytes, parts) == names["most"]
+
+
+def test_the_model_sees_that_a_pass_does_several_sweeps() -> None:
+    """Where the arrays are larger than the caches, memory is not read and written anew for each sweep."""
+    machine, sizes = load_machine("avx512"), {"N": 60000, "M": 500}
+    k = kir.parse(FAR)["k"]
+    both = next(p for p in plans(k, machine, sizes) if len(p.schedule) == 4)
+    (repeat,) = both.steps
+    assert isinstance(repeat, RepeatLaunch)
+    apart = replace(both, steps=(replace(repeat, body=(repeat.body[0], *repeat.body)),))  # three steps are no pair
+    assert cost(both, machine, sizes).bytes["memory"] < 0.3 * cost(apart, machine, sizes).bytes["memory"]

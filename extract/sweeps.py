@@ -1,18 +1,27 @@
 """Finds two launches that sweep over the same rows and read each other's rows nearby: one pass over memory can do both."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from extract.fuse import expressions_of, holds_loop, walk
+from extract.fuse import Nodes, expressions_of, holds_loop, walk
+from extract.names import Names
+from extract.patch import moved
+from extract.rows import ROWS, neighbouring_rows
 from extract.strides import coefficient
-from kernel_ir.dtypes import I64
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, const
-from kernel_ir.plan import Buffer, Launch, Loop, LoopKind, Step, Store, Tile
-from kernel_ir.walk import subtrees
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load
+from kernel_ir.ops import OPS, SLOW
+from kernel_ir.plan import Buffer, Launch, Let, Loop, LoopKind, Step, Store, Tile
+from kernel_ir.walk import free, subtrees
 
 FARTHEST: Final = 4
 """Rows that the second sweep may stay behind the first."""
+MOST: Final = 8
+"""Sweeps of a pass, at most."""
+CACHED: Final = 512 << 10
+"""Bytes of rows that stay in a thread's second-level cache beside all else."""
+WORTH: Final = 12
+"""Rows of a pass, at least, for each row that is done afterwards in the last of its sweeps: then few threads wait long for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,27 @@ def sweeps(first: Step, second: Step, buffers: Mapping[str, Buffer]) -> Sweeps |
                 return None
             reach = max(reach, away)
     return Sweeps(first, second, (a, b), reach, by_a | by_b) if reach else None
+
+
+def swept(steps: Sequence[Step], buffers: Mapping[str, Buffer], index: str | None = None) -> Sweeps | None:
+    """The steps of a `repeat` (its index, if any) as sweeps in turn; None where they are not, or read how many there were."""
+    match steps:
+        case (first, second):
+            both = sweeps(first, second, buffers)
+        case _:
+            both = None
+    if both is None or index is None:
+        return both
+    tops = (top for loop in both.loops for node in walk((loop,)) for top in expressions_of(node))
+    return None if any(index in free(top) for top in tops) else both
+
+
+def in_a_pass(both: Sweeps, rows: int, bytes_: float, parts: int) -> int:
+    """How many sweeps `backends/cpu_skew.py` does in one pass over so many rows, of so many bytes in all, by so many threads."""
+    most = min(MOST, int(CACHED // (both.reach * (bytes_ // max(1, rows) + 1))))
+    if parts > 1:
+        most = min(most, 1 + rows // (WORTH * both.reach * (parts - 1)))
+    return max(2, most // 2 * 2)
 
 
 def _rows(launch: Launch) -> Loop | None:
@@ -87,6 +117,22 @@ def _away(e: Expr, index: str) -> int | None:
     return None
 
 
-def offset(e: Expr, text: str) -> str:
-    """`e`, the start of a range, as a term to add."""
-    return "" if e == const(0, I64) else f" + {text}"
+def rows_at_once(launch: Launch, loop: Loop, taken: Collection[str]) -> Nodes | None:
+    """What ROWS neighbouring rows of a sweep do at once; None where they share no loads, or functions take the time and not loads."""
+    names = {*taken, *(n.name for n in walk(loop.body) if isinstance(n, Let))}
+    return None if launch.patch or computes(launch) else neighbouring_rows(loop.body, loop.index, Names(names))
+
+
+def shared_by_rows(launch: Launch, loop: Loop) -> float:
+    """The share of the loads of single rows that is left where a sweep does several at once."""
+    if rows_at_once(launch, loop, ()) is None:
+        return 1.0
+    alone = {(x.array, x.indices) for x in _loads(loop)}
+    together = {(array, tuple(moved(i, {loop.index: n}) for i in indices)) for array, indices in alone for n in range(ROWS)}
+    return len(together) / (ROWS * max(1, len(alone)))
+
+
+def computes(launch: Launch) -> bool:
+    """Whether a launch has work that gains from wide vectors; plain loads and stores of stencils do not: more of them cross lines."""
+    values = (x for node in walk(launch.body) for top in expressions_of(node) for x in subtrees(top))
+    return any(isinstance(x, Call) and x.dtype.is_float and OPS[x.op].unit in SLOW for x in values)
