@@ -13,8 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from kernel_ir.arguments import MAX_SIZE, Array, fitted, size, type_text
+from kernel_ir.dtypes import BF16
 from kernel_ir.errors import ArgumentError
 from kernel_ir.facts import fact_checks
+from kernel_ir.meaning import read
 from kernel_ir.nodes import Kernel, Param, SizeRef
 from kernel_ir.scalars import scalar
 from kernel_ir.shapes import Solution, Step, Value, integer_function, open_sizes, solution
@@ -77,6 +79,7 @@ class Binding:
         self._arrays = tuple(p.name for p in kernel.params if p.type.rank)
         self._solutions: dict[frozenset[str], Solution] = {}
         self._facts = fact_checks(kernel)
+        self._brain = tuple(p.name for p in kernel.params if not p.type.rank and p.type.dtype is BF16)
         # Extents that are more than a size, and those that no parameter has, are computed at each call.
         self._computed = tuple(
             (p.name, dim, integer_function(e)) for p in kernel.params for dim, e in enumerate(p.type.shape) if not isinstance(e, SizeRef)
@@ -109,6 +112,10 @@ class Binding:
         shapes = [(p, _shape(p.name, shape, sizes)) for p, shape in self._outputs]
         outputs = tuple(_new(p, shape) for p, shape in shapes) if allocate else ()
         return Bound(values, sizes, outputs, tuple(copied))
+
+    def for_code(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A bound call's values as compiled code takes them: bfloat16 scalars, of which NumPy has the bits alone, as float32 numbers."""
+        return values if not self._brain else values | {name: np.float32(read(np.asarray(values[name]), BF16)) for name in self._brain}
 
     def _given(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
         """Arguments by parameter."""

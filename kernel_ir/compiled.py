@@ -81,7 +81,7 @@ class Compiled:
                 return self._run(*args, **sizes)
         bound = self._binding(args, kwargs)
         sizes = {size: bound.sizes[size] for size in self._named}
-        result = self._run(*bound.values.values(), **sizes)
+        result = self._run(*self._binding.for_code(bound.values).values(), **sizes)
         if shapes is not None and self._known is not None:
             self._known.learn(shapes, sizes)
         bound.finish()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import numpy as np
 
 from kernel_ir import meaning
+from kernel_ir.dtypes import DType
 from kernel_ir.errors import ArgumentError
 from kernel_ir.evaluate import evaluate, evaluate_expr
 from kernel_ir.filling import filled
@@ -69,9 +70,17 @@ class Inputs:
 
     def arguments(self, kernel: Kernel) -> dict[str, Any]:
         """Keyword arguments of a call: fresh arrays laid out as chosen, and the sizes that no input fixes."""
-        arrays = {p.name: p.type.rank > 0 for p in kernel.params}
-        laid = {name: laid_out(v, self.layouts.get(name, "rows")) if arrays[name] else v for name, v in self.values.items()}
+        types = {p.name: p.type for p in kernel.params}
+        laid = {
+            name: laid_out(v, self.layouts.get(name, "rows")) if types[name].rank else _scalar(v, types[name].dtype)
+            for name, v in self.values.items()
+        }
         return laid | _named(kernel, self.sizes)
+
+
+def _scalar(value: Any, dtype: DType) -> Any:
+    """A scalar as a caller gives it: a bfloat16 as a number, not as its bits."""
+    return float(meaning.read(np.asarray(value), dtype)) if dtype.name == "bf16" else value
 
 
 def _named(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -177,7 +186,7 @@ def sample_inputs(kernel: Kernel, seed: int = 0, sizes: Mapping[str, int] | None
     pattern = next((p for p in REALISTIC if _is_finite(kernel, facts, whole, p, seed)), REALISTIC[0])
     values = _values(kernel, facts, whole, fixed, pattern, seed)
     drawn = Inputs(values, {name: fixed[name] for name in kernel.sizes}, {})
-    return values | _named(kernel, drawn.sizes)
+    return drawn.arguments(kernel)
 
 
 def _values(kernel: Kernel, facts: Sequence[Expr], whole: Sequence[str], env: Mapping[str, int], pattern: str, seed: int) -> dict[str, Any]:

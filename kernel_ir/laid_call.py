@@ -53,9 +53,10 @@ class LaidCall:
         packed = {n: a for n, a in (*zip(names, args, strict=False), *kwargs.items()) if isinstance(a, Packed)}
         bound = self._binding(*stood_in(self.kernel, self.layouts, self._read, args, kwargs))
         memory: list[Any] = []
+        values = self._binding.for_code(bound.values)
         laid_out: list[tuple[Array, Array, Param]] = []
         for p in self.kernel.params:
-            value = bound.values[p.name]
+            value = values[p.name]
             layout = self.layouts.get(p.name)
             if p.name in packed:
                 value = packed[p.name].memory

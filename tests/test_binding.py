@@ -8,6 +8,8 @@ import pytest
 import kernel_ir as kir
 from kernel_ir.binding import Binding, bind
 from kernel_ir.errors import ArgumentError
+from kernel_ir.inputs import sample_inputs
+from kernel_ir.meaning import from_bf16
 from kernel_ir.parser import parse
 
 TEXT = """
@@ -174,3 +176,14 @@ def test_a_call_like_an_earlier_one_is_checked_as_that_was() -> None:
     wide[::2] = x
     assert np.array_equal(function(2.0, wide[::2], y), 3.0 * x)
     assert np.array_equal(function(a, y=y, x=x), 3.0 * x)
+
+
+@pytest.mark.parametrize("target", ["cpu", "numpy", "cuda-on-cpu"])
+def test_a_bfloat16_scalar_is_a_number(target: str) -> None:
+    """It is stored as 16 bits, which no code may take for an integer; the argument is rounded."""
+    k = kir.parse("kernel f(x: f32[N], s: bf16) -> (y: f32[N], z: bf16) { y[i] = x[i] * s\n z = s }")["f"]
+    f = kir.optimize(k, target=target).compile()
+    y, z = f(np.ones(3, np.float32), 1.001)
+    assert y.tolist() == [1.0, 1.0, 1.0] and from_bf16(np.asarray(z)) == 1.0
+    assert f(np.ones(1, np.float32), -2.5)[0].tolist() == [-2.5]
+    assert isinstance(sample_inputs(k)["s"], float)
