@@ -249,7 +249,7 @@ class _Module:
         """How wide the launch's vectors are, where that is not LLVM's to choose."""
         if computes(launch):
             printer.line(f"{e.helper('wide')}()")
-        elif overlaps(launch):
+        elif overlaps(launch) and not any(isinstance(node, Stream) for node in walk(launch.body)):
             printer.line(f"{e.helper('narrow')}()")
 
     # -- one launch as two functions

@@ -162,7 +162,7 @@ def plans(
     every_order = (*found.values(), *(plan for plan in before if plan is not None))
     past = (streamed(plan, large, long) for plan in every_order)
     if PAST[0] in named:
-        past = (one or streamed(plan, anywhere, lambda loop, b: True) for plan, one in zip(every_order, past, strict=True))
+        past = (one or streamed(plan, anywhere, lambda loop, b, around: True) for plan, one in zip(every_order, past, strict=True))
     patches = (patched(plan, here, sizes or {}, every) for plan in found.values())
     return (*every_order, *(plan for plan in (*past, *patches) if plan is not None))
 

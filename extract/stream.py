@@ -6,7 +6,7 @@ written in whole lines of memory, which are not read before.
 An ordinary store reads the line of memory that it writes to, and what it leaves in the cache is gone before its reader comes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Final
@@ -39,7 +39,7 @@ from kernel_ir.plan import (
     Turn,
     When,
 )
-from kernel_ir.walk import free, subtrees
+from kernel_ir.walk import subtrees
 
 PIECE: Final = 2048
 """Bytes of a piece: few enough to stay in the first-level cache beside what it is computed of."""
@@ -50,7 +50,9 @@ SHORT: Final = 4
 CHOICE: Final = ("stores", "past caches")
 
 Far = Callable[[Buffer], bool]
-Wide = Callable[[Loop, Buffer], bool]
+Around = Sequence[Loop | Let]
+"""The loops around a node, and the values that have names there, outermost first."""
+Wide = Callable[[Loop, Buffer, Around], bool]
 
 
 def far(machine: Machine, sizes: Mapping[str, int]) -> Far:
@@ -65,10 +67,16 @@ def anywhere(b: Buffer) -> bool:
 
 
 def wide(machine: Machine, sizes: Mapping[str, int]) -> Wide:
-    """Whether a loop, at these sizes, stores enough lines of a buffer in a row."""
+    """Whether a loop, at these sizes and in the middle of the loops around it, stores enough lines of a buffer in a row."""
 
-    def enough(loop: Loop, b: Buffer) -> bool:
-        there = {**dict.fromkeys(free(loop.lo) | free(loop.hi), 0), **sizes}
+    def enough(loop: Loop, b: Buffer, around: Around) -> bool:
+        there = dict(sizes)
+        for node in around:
+            if isinstance(node, Let):
+                there[node.name] = number(node.value, there)
+            else:
+                lo, hi = number(node.lo, there), number(node.hi, there)
+                there[node.index] = max(lo, (lo + hi - 1) // 2)
         return (number(loop.hi, there) - number(loop.lo, there)) * b.dtype.itemsize >= SHORT * machine.line_bytes
 
     return enough
@@ -151,6 +159,7 @@ class _Streams:
     names: Names
     wide: Wide
     lines: list[Buffer] = field(default_factory=list[Buffer])
+    around: list[Loop | Let] = field(default_factory=list[Loop | Let])
 
     def step(self, step: Step) -> Step:
         if isinstance(step, RepeatLaunch):
@@ -160,14 +169,23 @@ class _Streams:
         return step if body == step.body else replace(step, body=(*(Alloc(b) for b in self.lines), *body))
 
     def _nodes(self, nodes: Nodes) -> Nodes:
-        return tuple(made for node in nodes for made in self._node(node))
+        outside = len(self.around)
+        found = tuple(made for node in nodes for made in self._node(node))
+        del self.around[outside:]
+        return found
 
     def _node(self, node: Node) -> Nodes:
         match node:
             case Loop() if not holds_loop(node):
                 return self._loop(node)
             case Loop():
-                return (replace(node, body=self._nodes(node.body)),)
+                self.around.append(node)
+                inside = self._nodes(node.body)
+                self.around.pop()
+                return (replace(node, body=inside),)
+            case Let() if node.value.dtype == I64:
+                self.around.append(node)
+                return (node,)
             case When():
                 return (replace(node, body=self._nodes(node.body), otherwise=self._nodes(node.otherwise)),)
             case _:
@@ -218,7 +236,7 @@ class _Streams:
                 continue
             b = self.writes[n.buffer]
             steady = not any(isinstance(x, Local) and x.name in made for i in n.indices for x in subtrees(i))
-            if steady and stride(b.name, n.indices, loop.index, {b.name: b.order}) is Stride.UNIT and self.wide(loop, b):
+            if steady and stride(b.name, n.indices, loop.index, {b.name: b.order}) is Stride.UNIT and self.wide(loop, b, self.around):
                 found.append(n)
         for name in {s.buffer for s in found}:
             mine = [s for s in found if s.buffer == name]

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("kept_code")
 
 
 def past(plan: Plan) -> Plan | None:
-    return streamed(plan, lambda b: b.space == "output", lambda _, b: b.space == "output")
+    return streamed(plan, lambda b: b.space == "output", lambda _, b, around: b.space == "output")
 
 
 def first(text: str) -> Plan:
@@ -88,6 +88,16 @@ def test_only_large_results_go_past_the_caches() -> None:
     large = plans(kernel, machine, {"N": 1 << 24})
     best = min(large, key=lambda plan: cost(plan, machine, {"N": 1 << 24}).cycles)
     assert CHOICE in best.schedule
+
+
+def test_the_long_part_of_a_row_with_borders_goes_past_the_caches() -> None:
+    """Where parts begin and end has names that are known once the row is: the middle is long, what is left at its ends is not."""
+    plan = next(
+        p for p in plans(kir.parse(FORMS["with a border"])["k"], load_machine("avx512"), {"M": 9000, "N": 9000}) if CHOICE in p.schedule
+    )
+    text = cpu_source(plan)
+    (written,) = (line.split(" in ")[1] for line in text.splitlines() if line.lstrip().startswith("for j_block"))
+    assert "j_end - j_begin" in written and text.count("    stream(") == 1
 
 
 def test_the_schedule_says_so_and_parses_back() -> None:
