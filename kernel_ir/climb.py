@@ -16,6 +16,8 @@ from rewrites.rule import Rule
 ROUNDS: Final = 4
 """Rounds of saturation that find something cheaper, at most; each begins with the last one's result, and the first that finds nothing
 ends the loop, unless the error budget refused what it found: then the search goes on without the rules to blame."""
+LITTLE: Final = 0.005
+"""Share of a form's cost that a round must save for another one to follow: what saves less only moves terms about."""
 RETRIES: Final = 3
 """Searches without the rules to blame, at most; the last is without all that need a flag."""
 SHARING: Final = "share"
@@ -81,8 +83,9 @@ def _climbed(kernel: Kernel, allowed: tuple[Rule, ...], trial: Trial, costing: C
         plain = _plain(allowed)
         choice = next((s for s in cheaper if trusting or trial.passes(s[0].kernel, climb.made_by[s[0].kernel], plain)), None)
         if choice is not None:
+            little = choice[2].cycles > (1.0 - LITTLE) * climb.least.cycles
             climb.best, climb.plan, climb.least = choice[0].kernel, choice[1], choice[2]
-            won += 1
+            won = ROUNDS if little else won + 1
             continue
         blamed = trial.blamed((c.kernel, c.rules) for c, _, _ in cheaper) if not plain else frozenset[str]()
         if not blamed:
