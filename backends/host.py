@@ -103,13 +103,20 @@ def _at_size(e: Expr, name: str, value: int) -> Expr:
             return e
 
 
+_AS_BF16: Final = (
+    "(lambda x: x if x != x else "
+    "np.uint32(int(x.view(np.uint32)) + 0x7FFF + (int(x.view(np.uint32)) >> 16 & 1) & 0xFFFF0000).view(np.float32))"
+)
+"""Rounds a float32 to the nearest bfloat16, ties to even: half of what is cut off is added to the bits, NaN apart."""
+
+
 def scalar_text(name: str, dtype: DType) -> str:
     """A scalar argument, from a NumPy scalar or a Python number, as its arithmetic type."""
     if dtype is BOOL:
         return f"bool({name})"
     held = reads_as(dtype)
     if dtype.name == "bf16":
-        return f"np.float32({name})"
+        return f"{_AS_BF16}(np.float32({name}))"
     narrow = name if held == dtype else f"np.{dtype.numpy.name}({name})"
     return f"np.{held.numpy.name}({narrow})"
 

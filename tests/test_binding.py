@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import kernel_ir as kir
+from backends.load import load
+from backends.target import target as target_named
 from kernel_ir.binding import Binding, bind
+from kernel_ir.compiled import source_text
 from kernel_ir.errors import ArgumentError
 from kernel_ir.inputs import sample_inputs
-from kernel_ir.meaning import from_bf16
+from kernel_ir.meaning import from_bf16, to_bf16
 from kernel_ir.parser import parse
 
 TEXT = """
@@ -187,3 +190,15 @@ def test_a_bfloat16_scalar_is_a_number(target: str) -> None:
     assert y.tolist() == [1.0, 1.0, 1.0] and from_bf16(np.asarray(z)) == 1.0
     assert f(np.ones(1, np.float32), -2.5)[0].tolist() == [-2.5]
     assert isinstance(sample_inputs(k)["s"], float)
+
+
+@pytest.mark.parametrize("target", ["cpu", "numpy"])
+def test_an_emitted_module_rounds_a_bfloat16_scalar(target: str) -> None:
+    k = kir.parse("kernel f(x: f32[N], s: bf16) -> (y: f32[N]) { y[i] = x[i] * s }")["f"]
+    code = load(source_text(kir.optimize(k, target=target).plan, target_named(target)), "f").module
+    values = np.concatenate(
+        [np.random.default_rng(0).standard_normal(200), [0.0, -0.0, 1.00390625, 1.01171875, 3.4e38, np.inf, -np.inf, np.nan]]
+    )
+    for value in values.astype(np.float32):
+        (got,) = code.f(np.ones(1, np.float32), value)
+        assert np.array_equal(got, from_bf16(to_bf16(value)), equal_nan=True)
