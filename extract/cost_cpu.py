@@ -41,8 +41,8 @@ def swept_cost(both: Sweeps, rounds: int, plan: Plan, machine: Machine, sizes: M
     each = Cost(0.0)
     for launch, loop in zip((both.first, both.second), both.loops, strict=True):
         each = each.plus(_launch(launch, plan, machine, sizes, sweeps, shared_by_rows(launch, loop)))
-    work, edge = max(1, rows * sweeps), sweeps * (sweeps - 1) * both.reach
-    waits = max(1.0, 1.0 - (parts - 1) * edge / work + parts * edge / work) if parts > 1 else 1.0
+    edge = sweeps * (sweeps - 1) * both.reach  # rows that one thread does after a pass, while its neighbour waits
+    waits = 1.0 + edge / max(1, rows * sweeps) if parts > 1 else 1.0
     return each.times(rounds * waits)
 
 
