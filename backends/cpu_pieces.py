@@ -7,10 +7,13 @@ from typing import Final
 from backends.cpu_expr import Expressions, numba_type
 from extract.fuse import expressions_of, walk
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, ParamRef, SizeRef, const
 from kernel_ir.plan import (
+    Accumulator,
     Buffer,
+    FoldLoop,
     Launch,
+    Let,
     Loop,
     LoopKind,
     Matmul,
@@ -76,6 +79,34 @@ def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) 
         stored = next((n.buffer for n in walk(body) if isinstance(n, Store | Tile | Turn | Stream) and n.buffer in buffers), None)
         return " * ".join(factors) if stored is None else f"{stored}.size"
     return " * ".join(factors)
+
+
+def wraps(launch: Launch) -> bool:
+    """Whether a launch computes with 64-bit integers that are data: they may exceed their type, which indices and sizes never do."""
+    data: set[str] = set()
+    for node in walk(launch.body):
+        match node:
+            case Accumulator(name=name, dtype=dtype, kind=kind) if dtype == I64:
+                data |= {name}
+                if kind in ("sum", "prod"):
+                    return True
+            case FoldLoop():
+                data |= {c.name for c in node.carries}
+            case Let(name=name, value=value) if _of_data(value, data):
+                data.add(name)
+            case Store(kind="sum", value=value) if value.dtype == I64:
+                return True
+            case _:
+                pass
+        for x in (y for top in expressions_of(node) for y in subtrees(top)):
+            if isinstance(x, Call) and x.op in ("add", "sub", "mul", "neg", "abs", "powi") and x.dtype == I64 and _of_data(x, data):
+                return True
+    return False
+
+
+def _of_data(e: Expr, names: Collection[str]) -> bool:
+    """Whether a value depends on what arrays or scalar arguments hold; `names`: those of values that do."""
+    return any(isinstance(x, Load | ParamRef) or (isinstance(x, Local) and x.name in names) for x in subtrees(e))
 
 
 def overlaps(launch: Launch) -> bool:

@@ -25,6 +25,7 @@ from backends.cpu_pieces import (
     product_text,
     stored_text,
     work_text,
+    wraps,
 )
 from backends.cpu_skew import skewed_text
 from backends.host import host_text, scalar_text
@@ -212,6 +213,8 @@ class _Module:
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         printer.line("restrict()")
+        if wraps(launch):
+            printer.line(f"{e.helper('wraps')}()")
         together = rows_at_once(launch, loop, {*self.buffers, *names, "whole"})
         start = offset(loop.lo, e.inner(loop.lo))
         body = Body(e, printer, self.flags, {})
@@ -263,6 +266,8 @@ class _Module:
         names = self._arguments(launch, local)
         printer = Printer()
         printer.line("restrict()")
+        if wraps(launch):
+            printer.line(f"{expressions.helper('wraps')}()")
         self._width(launch, expressions, printer)
         if launch.patch:
             rows = extent_text(parallel[0], expressions)

@@ -332,6 +332,15 @@ HELPERS: Final[dict[str, Helper]] = (
             "        return context.get_dummy_value()\n\n"
             "    return types.void(), generate\n"
         ),
+        "wraps": Helper(
+            '@intrinsic\ndef wraps(context):\n    """Whole numbers wrap around from here on: numba lets LLVM assume that none does."""\n\n'
+            "    def generate(context, builder, signature, args):\n"
+            '        for name in ("add", "sub", "mul"):\n'
+            '            plain = lambda a, b, name="", flags=(), make=getattr(type(builder), name): make(builder, a, b, name)\n'
+            "            setattr(builder, name, plain)\n"
+            "        return context.get_dummy_value()\n\n"
+            "    return types.void(), generate\n"
+        ),
         "run_code": Helper(
             "@cache\ndef code_of(function, kinds):\n"
             '    """Where a function\'s machine code for these types begins: who calls it there is not compiled with a copy of it."""\n'

@@ -11,6 +11,7 @@ import pytest
 
 import kernel_ir as kir
 from kernel_ir.errors import UsageError
+from kernel_ir.evaluate import evaluate
 
 TEXT = "kernel f(x: f32[N], a: f32) -> (y: f32[N]) { y[i] = a * x[i] + exp(x[i]) }"
 
@@ -99,3 +100,16 @@ def test_kernels_that_the_fuzzer_drew(text: str) -> None:
     (kernel,) = kir.parse(text).values()
     for fast_math in ("none", "all"):
         kir.optimize(kernel, target="cpu", fast_math=fast_math)
+
+
+@pytest.mark.parametrize(
+    "value", ["sign(x[i] + 2)", "1 if x[i] + 2 > x[i] else 0", "abs(x[i] * 2 + 2)", "sign(sum(k: x[k] * c) + 2)", "x[i] - c - c > 0"]
+)
+def test_long_integers_wrap_whatever_is_asked_of_them(value: str) -> None:
+    """numba lets LLVM assume that no signed integer wraps: it then decides `x + 2 < 0` by `x < -2`."""
+    dtype = "bool" if value.endswith("> 0") else "i64"
+    kernel = kir.parse(f"kernel f(x: i64[N], c: i64) -> (y: {dtype}[N]) {{ y[i] = {value} }}")["f"]
+    x = np.array([2**63 - 1, -(2**63), 2**62, 5, -7, 2**63 - 2], np.int64)
+    for c in (1, 2**62, -(2**63)):
+        wanted = evaluate(kernel, {"x": x, "c": np.int64(c)}, {"N": x.size})["y"]
+        assert kir.optimize(kernel, target="cpu").compile()(x, c).tolist() == wanted.tolist(), c
