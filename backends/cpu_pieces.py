@@ -11,8 +11,10 @@ from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, ParamRef, 
 from kernel_ir.plan import (
     Accumulator,
     Buffer,
+    Combine,
     FoldLoop,
     Launch,
+    Leave,
     Let,
     Loop,
     LoopKind,
@@ -24,8 +26,10 @@ from kernel_ir.plan import (
     Turn,
     When,
 )
-from kernel_ir.walk import subtrees
+from kernel_ir.walk import children, subtrees
 
+RINGS: Final = frozenset({"add", "sub", "mul", "neg", "abs", "powi"})
+"""Operations whose result may exceed an integer's type."""
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 
@@ -82,31 +86,38 @@ def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) 
 
 
 def wraps(launch: Launch) -> bool:
-    """Whether a launch computes with 64-bit integers that are data: they may exceed their type, which indices and sizes never do."""
-    data: set[str] = set()
-    for node in walk(launch.body):
-        match node:
-            case Accumulator(name=name, dtype=dtype, kind=kind) if dtype == I64:
-                data |= {name}
-                if kind in ("sum", "prod"):
-                    return True
-            case FoldLoop():
-                data |= {c.name for c in node.carries}
-            case Let(name=name, value=value) if _of_data(value, data):
-                data.add(name)
-            case Store(kind="sum", value=value) if value.dtype == I64:
-                return True
-            case _:
-                pass
-        for x in (y for top in expressions_of(node) for y in subtrees(top)):
-            if isinstance(x, Call) and x.op in ("add", "sub", "mul", "neg", "abs", "powi") and x.dtype == I64 and _of_data(x, data):
-                return True
-    return False
+    """Whether a launch computes values in 64-bit integers, which may exceed their type. Places in arrays and ranges of loops never do."""
+    nodes = list(walk(launch.body))
+    named = {n.name: n.value for n in nodes if isinstance(n, Let)}
+    todo = [top for n in nodes for top in _values_of(n)]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, Call) and x.op in RINGS and x.dtype == I64:
+            return True
+        if isinstance(x, Load):
+            todo += [] if x.default is None else [x.default]
+        elif isinstance(x, Local):
+            todo += [named.pop(x.name)] if x.name in named else []
+        else:
+            todo += children(x)
+    sums = (n for n in nodes if isinstance(n, Accumulator | Store) and n.kind in ("sum", "prod"))
+    return any((n.dtype if isinstance(n, Accumulator) else n.value.dtype) == I64 for n in sums)
 
 
-def _of_data(e: Expr, names: Collection[str]) -> bool:
-    """Whether a value depends on what arrays or scalar arguments hold; `names`: those of values that do."""
-    return any(isinstance(x, Load | ParamRef) or (isinstance(x, Local) and x.name in names) for x in subtrees(e))
+def _values_of(node: Node) -> tuple[Expr, ...]:
+    """The expressions directly in a node that are no places, and no ranges of loops."""
+    match node:
+        case Store(value=value) | Tile(value=value):
+            return (value,)
+        case Combine(values=values):
+            return values
+        case When(condition=condition) | Leave(condition=condition):
+            return (condition,)
+        case FoldLoop():
+            condition = () if node.condition is None else (node.condition,)
+            return (*condition, *(x for c in node.carries for x in (c.init, c.update)))
+        case _:
+            return ()
 
 
 def overlaps(launch: Launch) -> bool:

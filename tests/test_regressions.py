@@ -103,7 +103,15 @@ def test_kernels_that_the_fuzzer_drew(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["sign(x[i] + 2)", "1 if x[i] + 2 > x[i] else 0", "abs(x[i] * 2 + 2)", "sign(sum(k: x[k] * c) + 2)", "x[i] - c - c > 0"]
+    "value",
+    [
+        "sign(x[i] + 2)",
+        "1 if x[i] + 2 > x[i] else 0",
+        "abs(x[i] * 2 + 2)",
+        "sign(sum(k: x[k] * c) + 2)",
+        "x[i] - c - c > 0",
+        "1 if i * 4611686018427387904 < 0 else 0",
+    ],
 )
 def test_long_integers_wrap_whatever_is_asked_of_them(value: str) -> None:
     """numba lets LLVM assume that no signed integer wraps: it then decides `x + 2 < 0` by `x < -2`."""
