@@ -7,15 +7,10 @@ from typing import Final
 from backends.cpu_expr import Expressions, numba_type
 from extract.fuse import expressions_of, walk
 from kernel_ir.dtypes import BOOL, I64, DType, reads_as
-from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, Local, ParamRef, SizeRef, const
+from kernel_ir.nodes import Call, Const, Expr, IndexRef, Load, ParamRef, SizeRef, const
 from kernel_ir.plan import (
-    Accumulator,
     Buffer,
-    Combine,
-    FoldLoop,
     Launch,
-    Leave,
-    Let,
     Loop,
     LoopKind,
     Matmul,
@@ -26,10 +21,8 @@ from kernel_ir.plan import (
     Turn,
     When,
 )
-from kernel_ir.walk import children, subtrees
+from kernel_ir.walk import subtrees
 
-RINGS: Final = frozenset({"add", "sub", "mul", "neg", "abs", "powi"})
-"""Operations whose result may exceed an integer's type."""
 UNKNOWN_EXTENT: Final = 64
 """Iterations that a loop counts for whose range only the loops around it know."""
 
@@ -83,41 +76,6 @@ def work_text(body: tuple[Node, ...], e: Expressions, buffers: Collection[str]) 
         stored = next((n.buffer for n in walk(body) if isinstance(n, Store | Tile | Turn | Stream) and n.buffer in buffers), None)
         return " * ".join(factors) if stored is None else f"{stored}.size"
     return " * ".join(factors)
-
-
-def wraps(launch: Launch) -> bool:
-    """Whether a launch computes values in 64-bit integers, which may exceed their type. Places in arrays and ranges of loops never do."""
-    nodes = list(walk(launch.body))
-    named = {n.name: n.value for n in nodes if isinstance(n, Let)}
-    todo = [top for n in nodes for top in _values_of(n)]
-    while todo:
-        x = todo.pop()
-        if isinstance(x, Call) and x.op in RINGS and x.dtype == I64:
-            return True
-        if isinstance(x, Load):
-            todo += [] if x.default is None else [x.default]
-        elif isinstance(x, Local):
-            todo += [named.pop(x.name)] if x.name in named else []
-        else:
-            todo += children(x)
-    sums = (n for n in nodes if isinstance(n, Accumulator | Store) and n.kind in ("sum", "prod"))
-    return any((n.dtype if isinstance(n, Accumulator) else n.value.dtype) == I64 for n in sums)
-
-
-def _values_of(node: Node) -> tuple[Expr, ...]:
-    """The expressions directly in a node that are no places, and no ranges of loops."""
-    match node:
-        case Store(value=value) | Tile(value=value):
-            return (value,)
-        case Combine(values=values):
-            return values
-        case When(condition=condition) | Leave(condition=condition):
-            return (condition,)
-        case FoldLoop():
-            condition = () if node.condition is None else (node.condition,)
-            return (*condition, *(x for c in node.carries for x in (c.init, c.update)))
-        case _:
-            return ()
 
 
 def overlaps(launch: Launch) -> bool:

@@ -25,11 +25,11 @@ from backends.cpu_pieces import (
     product_text,
     stored_text,
     work_text,
-    wraps,
 )
 from backends.cpu_skew import skewed_text
 from backends.host import host_text, scalar_text
 from backends.vector_math import helper_text
+from backends.wrapping import wraps
 from extract.fuse import expressions_of, walk
 from extract.launches import SERIAL_BELOW, peeled, product_of
 from extract.patch import nest_of
@@ -78,8 +78,8 @@ class _Module:
         self.flags = frozenset(f for f in LLVM_FLAGS if f in plan.fast_math)
         self.used: set[str] = {"restrict"}
         self.functions: list[str] = []
-        self.codes: dict[str, str] = {}
-        """The functions that are called where their machine code is, and the types that they take."""
+        self.codes: list[str] = []
+        """The functions that are called where their machine code is."""
 
     def text(self) -> str:
         names: dict[str, None] = {}
@@ -211,10 +211,7 @@ class _Module:
     def _rows(self, launch: Launch, loop: Loop, names: list[str]) -> int:
         """Adds the function that runs some rows of a launch; returns how many of them are done at once."""
         e = Expressions(self.buffers, self.flags)
-        printer = Printer()
-        printer.line("restrict()")
-        if wraps(launch):
-            printer.line(f"{e.helper('wraps')}()")
+        printer = _opened(launch, e)
         together = rows_at_once(launch, loop, {*self.buffers, *names, "whole"})
         start = offset(loop.lo, e.inner(loop.lo))
         body = Body(e, printer, self.flags, {})
@@ -264,10 +261,7 @@ class _Module:
         parallel, body = peeled(launch.body)
         private = _private(launch)
         names = self._arguments(launch, local)
-        printer = Printer()
-        printer.line("restrict()")
-        if wraps(launch):
-            printer.line(f"{expressions.helper('wraps')}()")
+        printer = _opened(launch, expressions)
         self._width(launch, expressions, printer)
         if launch.patch:
             rows = extent_text(parallel[0], expressions)
@@ -296,9 +290,7 @@ class _Module:
             self._coded(f"{launch.name}_part", ["int64", "int64", *kinds])
             if local:
                 self._own(launch, names, kinds[: len(names)], list(local.values()))
-            self._shares(launch, parallel, names, private, list(local.values()))
-            codes = [f"{launch.name}_part_code", *([f"{launch.name}_own_code"] if local else [])]
-            return ["parts", *codes, *names]
+            return self._shares(launch, parallel, names, private, list(local.values()))
         self._alone(launch, names, list(local.values()))
         return names
 
@@ -354,7 +346,8 @@ class _Module:
         self.functions.append(head + "\n".join(f"    {line}" for line in lines) + "\n")
         self._coded(f"{launch.name}_own", ["int64", "int64", "int64", *kinds])
 
-    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: dict[str, int], local: list[Buffer]) -> None:
+    def _shares(self, launch: Launch, loops: list[Loop], names: list[str], private: dict[str, int], local: list[Buffer]) -> list[str]:
+        """Adds the function that shares a launch out among threads; returns what it takes."""
         e = Expressions(self.buffers, self.flags)
         printer = Printer()
         work = work_text(launch.body, e, self.buffers)
@@ -385,14 +378,15 @@ class _Module:
             kind = next(n.kind for n in walk(launch.body) if isinstance(n, Store) and n.buffer == name and n.atomic)
             self._join(name, str(kind), count, e, printer)
         self.used |= e.used
-        taken = ", ".join(["parts", *codes, f"{shares}_code", *names])
-        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({taken}):\n'
+        taken = ["parts", *codes, f"{shares}_code", *names]
+        text = f'@njit(parallel=True, error_model="numpy", cache=CACHE)\ndef {launch.name}({", ".join(taken)}):\n'
         self.functions.append(text + "\n".join(printer.lines) + "\n")
+        return taken
 
     def _coded(self, function: str, kinds: list[str]) -> None:
         """Adds the types of a function that is called where its machine code is: numba would compile it again inside of each caller."""
-        self.codes[function] = f'{function}_types = "void({", ".join(kinds)})"\n'
-        self.functions.append(self.codes[function])
+        self.codes.append(function)
+        self.functions.append(f'{function}_types = "void({", ".join(kinds)})"\n')
         self.used.add("run_code")
 
     def _kind(self, name: str, local: Mapping[str, Buffer], private: bool = False) -> str:
@@ -456,6 +450,15 @@ class _Module:
         order = [*self.buffers, *self.kernel.sizes]
         order += [p.name for p in self.kernel.params if p.name not in self.buffers]
         return [n for n in order if n in used] + sorted(used - set(order))
+
+
+def _opened(launch: Launch, e: Expressions) -> Printer:
+    """The first statements of a function that does work of a launch: what LLVM may assume, and what it may not."""
+    printer = Printer()
+    printer.line("restrict()")
+    if wraps(launch):
+        printer.line(f"{e.helper('wraps')}()")
+    return printer
 
 
 def _private(launch: Launch) -> dict[str, int]:

@@ -13,6 +13,7 @@ from backends.cuda_lines import WARP, grid_of
 from backends.cuda_nodes import KernelBody
 from backends.cuda_prelude import ALIGNED, NOALIAS, WIDE, prelude
 from backends.host import host_text, parameter_texts, result_name, scalar_text, size_lines, stored_type, tuple_text, turned, turned_back
+from backends.wrapping import WRAPS, wraps
 from extract.schedule_cuda import RESERVED
 from extract.wide_cuda import takes_rest
 from kernel_ir.dtypes import reads_as
@@ -104,7 +105,8 @@ class _Module:
         body = "\n".join([*factory, "", "", "narrow, wide = kernels(uint32), kernels(uint64)", "", "", *launch, "", "", *entry, ""])
         helpers = prelude(frozenset(self.helpers))
         parts = [NOALIAS] if self.noalias else []
-        parts += [text for text, word in ((WIDE, "wide_load("), (WIDE, "wide_store("), (ALIGNED, "aligned(")) if word in body]
+        words = {"wraps(": WRAPS, "wide_load(": WIDE, "wide_store(": WIDE, "aligned(": ALIGNED}
+        parts += [text for word, text in words.items() if word in body]
         parts = list(dict.fromkeys(parts))
         if helpers:
             parts.append(helpers)
@@ -171,6 +173,7 @@ class _Module:
                 kinds.append(kind)
         name = self._unique(f"{self._name(self.kernel.name)}_{launch.name}{'_guarded' if launch.guard else ''}")
         head = ["    noalias()"] if self.noalias and any(k.endswith("]") for k in kinds) else []
+        head += ["    wraps()"] if wraps(launch) else []
         text = [f"def {name}({', '.join(parameters)}):", *head, *lines]
         grid = grid_of(launch)
         extents = [self._extent(loop.lo, loop.hi) for loop in grid.loops]

@@ -11,6 +11,7 @@ from typing import Final
 from backends.helper import EXACT, REGROUPED, Helper
 from backends.vector_lanes import LANES
 from backends.vector_trig import TRIG
+from backends.wrapping import WRAPS
 
 
 def _llvm(name: str, call: str, arity: int, result: str = "a") -> Helper:
@@ -332,15 +333,7 @@ HELPERS: Final[dict[str, Helper]] = (
             "        return context.get_dummy_value()\n\n"
             "    return types.void(), generate\n"
         ),
-        "wraps": Helper(
-            '@intrinsic\ndef wraps(context):\n    """Whole numbers wrap around from here on: numba lets LLVM assume that none does."""\n\n'
-            "    def generate(context, builder, signature, args):\n"
-            '        for name in ("add", "sub", "mul"):\n'
-            '            plain = lambda a, b, name="", flags=(), make=getattr(type(builder), name): make(builder, a, b, name)\n'
-            "            setattr(builder, name, plain)\n"
-            "        return context.get_dummy_value()\n\n"
-            "    return types.void(), generate\n"
-        ),
+        "wraps": Helper(WRAPS),
         "run_code": Helper(
             "@cache\ndef code_of(function, kinds):\n"
             '    """Where a function\'s machine code for these types begins: who calls it there is not compiled with a copy of it."""\n'

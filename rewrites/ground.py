@@ -89,7 +89,7 @@ def _literals(rule: Rule, dtypes: Mapping[int, DType]) -> list[dict[str, float]]
     samples = Samples(values, {}, {}, dtypes)
     good = np.ones(count, bool)
     for g in rule.guards:
-        if g.kind not in ("absent", "varies", "nowrap") and all(v in types for a in g.args for v in variables(a)):
+        if g.kind not in (*SCOPE, "nowrap") and all(v in types for a in g.args for v in variables(a)):
             good &= guard_holds(g, samples)
     chosen: list[dict[str, float]] = []
     for i in np.flatnonzero(good).tolist():

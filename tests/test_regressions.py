@@ -102,6 +102,7 @@ def test_kernels_that_the_fuzzer_drew(text: str) -> None:
         kir.optimize(kernel, target="cpu", fast_math=fast_math)
 
 
+@pytest.mark.parametrize("target", ["cpu", "cuda-on-cpu"])
 @pytest.mark.parametrize(
     "value",
     [
@@ -113,11 +114,13 @@ def test_kernels_that_the_fuzzer_drew(text: str) -> None:
         "1 if i * 4611686018427387904 < 0 else 0",
     ],
 )
-def test_long_integers_wrap_whatever_is_asked_of_them(value: str) -> None:
+def test_long_integers_wrap_whatever_is_asked_of_them(value: str, target: str) -> None:
     """numba lets LLVM assume that no signed integer wraps: it then decides `x + 2 < 0` by `x < -2`."""
+    if target != "cpu" and "i * " in value:
+        pytest.xfail("positions are unsigned in CUDA code, whatever they are multiplied by")
     dtype = "bool" if value.endswith("> 0") else "i64"
     kernel = kir.parse(f"kernel f(x: i64[N], c: i64) -> (y: {dtype}[N]) {{ y[i] = {value} }}")["f"]
     x = np.array([2**63 - 1, -(2**63), 2**62, 5, -7, 2**63 - 2], np.int64)
     for c in (1, 2**62, -(2**63)):
         wanted = evaluate(kernel, {"x": x, "c": np.int64(c)}, {"N": x.size})["y"]
-        assert kir.optimize(kernel, target="cpu").compile()(x, c).tolist() == wanted.tolist(), c
+        assert kir.optimize(kernel, target=target).compile()(x, c).tolist() == wanted.tolist(), c
